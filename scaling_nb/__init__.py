@@ -1,0 +1,53 @@
+"""Neural scaling laws in Jupyter: from a compute budget to a model size, tokens and a loss.
+
+Names arrive lazily: ``import scaling_nb`` loads none of torch, plotly, ipywidgets, pandas or
+scipy; the first use of a name loads what that name needs.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+_HOME = {
+    "ChinchillaLaw": "laws",
+    "FitError": "errors",
+    "LawFit": "fit",
+    "PlanError": "errors",
+    "RecipeError": "errors",
+    "Run": "records",
+    "RunSpec": "records",
+    "RunTable": "records",
+    "RunsError": "errors",
+    "ScalingError": "errors",
+    "ScalingWarning": "errors",
+    "TooFewRunsError": "errors",
+}
+
+__all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})
+
+
+if TYPE_CHECKING:  # so that type checkers and editors see the names too
+    from .errors import (
+        FitError as FitError,
+        PlanError as PlanError,
+        RecipeError as RecipeError,
+        RunsError as RunsError,
+        ScalingError as ScalingError,
+        ScalingWarning as ScalingWarning,
+        TooFewRunsError as TooFewRunsError,
+    )
+    from .records import Run as Run, RunSpec as RunSpec, RunTable as RunTable

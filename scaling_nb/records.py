@@ -1,0 +1,288 @@
+"""The bridge between training and analysis: what a run was to be, and what came of it.
+
+Both wings know this module and nothing of each other. Units everywhere: N in parameters, D in
+tokens (samples where there are no tokens), C in FLOP, loss in nats per token.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import RunsError
+from .flops import Convention, ParamCounts
+
+if TYPE_CHECKING:
+    import os
+
+    import pandas as pd
+
+Status = Literal["queued", "running", "paused", "finished", "diverged", "failed", "cancelled"]
+"""A run's state. Only ``finished`` runs have a held-out loss that a law may be fitted to."""
+
+
+def content_hash(value: object, *, length: int = 12) -> str:
+    """Return the first `length` hex digits of the SHA-256 of `value`'s canonical JSON."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSpec:
+    """One planned run: everything that decides its result, and where it stands in the plan.
+
+    Attributes
+    ----------
+    size : int or float
+        Value of the model's size argument.
+    counts : ParamCounts, parameters
+        N under every counting convention.
+    convention : str
+        Which of them is this plan's N.
+    n_tokens : int, tokens
+        D: tokens to train on, a whole number of batches.
+    tokens_per_step : int, tokens
+        Tokens in one optimiser step.
+    flops_per_token : float, FLOP per token
+        Forward and backward.
+    budget : float, FLOP
+        The compute budget this run was planned for; ``compute`` is what it will spend.
+    seed : int
+        Which repeat this is.
+    trunk_id : str
+        Runs with equal ``trunk_id`` share initialisation and data order, hence their noise.
+    unique_tokens : int or None, tokens
+        Tokens in the training data; None for a stream without end.
+    lr : float or None
+        Peak learning rate; None where the user's own optimizer decides.
+    schedule : str
+        Name of the learning-rate schedule.
+    recipe_id : str
+        Content hash of model source, arguments, data, loss and optimizer.
+    """
+
+    size: int | float
+    counts: ParamCounts
+    convention: Convention = "total"
+    n_tokens: int
+    tokens_per_step: int
+    flops_per_token: float
+    budget: float
+    seed: int
+    trunk_id: str
+    unique_tokens: int | None = None
+    lr: float | None = None
+    schedule: str = "wsd"
+    recipe_id: str = ""
+
+    @property
+    def run_id(self) -> str:
+        """Content hash of everything that changes the result; never a position in a list."""
+        return content_hash(
+            [self.recipe_id, self.size, self.seed, self.trunk_id, self.n_tokens]
+            + [self.tokens_per_step, self.lr, self.schedule]
+        )
+
+    @property
+    def n_params(self) -> int:
+        """N under the plan's counting convention, parameters."""
+        return self.counts.get(self.convention)
+
+    @property
+    def n_steps(self) -> int:
+        """Optimiser steps."""
+        return self.n_tokens // self.tokens_per_step
+
+    @property
+    def compute(self) -> float:
+        """C = D · FLOP per token, FLOP."""
+        return self.n_tokens * self.flops_per_token
+
+    @property
+    def tokens_per_param(self) -> float:
+        """D / N, tokens per parameter."""
+        return self.n_tokens / self.n_params
+
+    @property
+    def epochs(self) -> float:
+        """Passes over the training data, D / unique tokens; 0 for a stream without end."""
+        return self.n_tokens / self.unique_tokens if self.unique_tokens else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready mapping; :meth:`from_dict` reads it back."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Read back what :meth:`to_dict` wrote."""
+        return cls(**{**data, "counts": ParamCounts(**data["counts"])})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One run as it ended, or stands: what was trained, and the held-out loss it reached.
+
+    Attributes
+    ----------
+    N : float, parameters
+    D : float, tokens
+        Tokens the run *saw* (counted, not assumed).
+    C : float, FLOP
+        Compute the run *spent*.
+    loss : float, nats per token
+        Held-out loss at the end of the run; NaN until finished.
+    budget : float, FLOP
+        IsoFLOP budget the run belongs to; NaN where there is none.
+    group : str
+        Runs of equal group share their noise (one training trunk); empty where unknown.
+    excluded : str
+        Reason why a fit leaves this run out; empty for a run that counts.
+    """
+
+    run_id: str
+    N: float
+    D: float
+    C: float
+    loss: float
+    budget: float = math.nan
+    seed: float = math.nan
+    size: float = math.nan
+    status: str = "finished"
+    group: str = ""
+    n_total: float = math.nan
+    n_non_embedding: float = math.nan
+    n_matmul: float = math.nan
+    unique_tokens: float = math.nan
+    lr: float = math.nan
+    schedule: str = ""
+    seconds: float = math.nan
+    message: str = ""
+    excluded: str = ""
+
+
+_TEXT = frozenset({"run_id", "status", "group", "schedule", "message", "excluded"})
+COLUMNS: tuple[str, ...] = tuple(f.name for f in fields(Run))
+"""Columns of a run table, in the order they are written."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunTable:
+    """Runs as columns, frozen: the one thing every fit takes.
+
+    ``len(table)`` and the arrays ``N, D, C, L`` speak of the runs that count; excluded runs
+    stay in the table with their reason and come back with :meth:`restore`.
+
+    Attributes
+    ----------
+    columns : mapping of str to ndarray, shape (n_rows,)
+        All rows, excluded ones too; keys are at least :data:`COLUMNS`.
+    """
+
+    columns: Mapping[str, NDArray[Any]] = field(repr=False)
+
+    def __post_init__(self) -> None:
+        frozen = {}
+        for name, values in self.columns.items():
+            values = np.asarray(values, dtype=object if name in _TEXT else None).copy()
+            values.flags.writeable = False
+            frozen[name] = values
+        object.__setattr__(self, "columns", MappingProxyType(frozen))
+
+    @classmethod
+    def from_runs(cls, runs: Iterable[Run]) -> Self:
+        """Build a table from :class:`Run` records."""
+        rows = list(runs)
+        return cls(
+            columns={
+                name: np.array(
+                    [getattr(run, name) for run in rows], dtype=object if name in _TEXT else float
+                )
+                for name in COLUMNS
+            }
+        )
+
+    @property
+    def included(self) -> NDArray[np.bool_]:
+        """True for each row that counts, shape (n_rows,)."""
+        return np.asarray(self.columns["excluded"] == "", dtype=bool)
+
+    def column(self, name: str) -> NDArray[Any]:
+        """Return one column over the runs that count, shape (n_runs,)."""
+        if name not in self.columns:
+            raise RunsError(f"there is no column {name!r}; there are {', '.join(self.columns)}.")
+        return np.asarray(self.columns[name][self.included])
+
+    @property
+    def N(self) -> NDArray[np.float64]:
+        """Parameters, shape (n_runs,)."""
+        return self.column("N")
+
+    @property
+    def D(self) -> NDArray[np.float64]:
+        """Tokens, shape (n_runs,)."""
+        return self.column("D")
+
+    @property
+    def C(self) -> NDArray[np.float64]:
+        """FLOP, shape (n_runs,)."""
+        return self.column("C")
+
+    @property
+    def L(self) -> NDArray[np.float64]:
+        """Held-out loss, nats per token, shape (n_runs,)."""
+        return self.column("loss")
+
+    @property
+    def run_ids(self) -> tuple[str, ...]:
+        """Identifiers of the runs that count."""
+        return tuple(self.column("run_id"))
+
+    @property
+    def exclusions(self) -> dict[str, str]:
+        """Reason by run_id for each excluded run."""
+        out = ~self.included
+        return dict(
+            zip(self.columns["run_id"][out], self.columns["excluded"][out], strict=True)
+        )
+
+    def __len__(self) -> int:
+        return int(self.included.sum())
+
+    def __iter__(self) -> Iterator[Run]:
+        for i in np.flatnonzero(self.included):
+            yield Run(**{name: self.columns[name][i] for name in COLUMNS})
+
+    def exclude(self, ids: Sequence[str] | str, *, reason: str) -> Self:
+        """Return a table in which the runs `ids` no longer count, for a stated reason."""
+        return self._mark(ids, reason or "excluded")
+
+    def restore(self, ids: Sequence[str] | str | None = None) -> Self:
+        """Return a table in which the runs `ids` (all, if None) count again."""
+        return self._mark(list(self.exclusions) if ids is None else ids, "")
+
+    def _mark(self, ids: Sequence[str] | str, reason: str) -> Self:
+        wanted = {ids} if isinstance(ids, str) else set(ids)
+        known = self.columns["run_id"]
+        if missing := wanted - set(known):
+            raise RunsError(f"no run is called {', '.join(sorted(map(repr, missing)))}.")
+        marks = self.columns["excluded"].copy()
+        marks[np.isin(known.astype(str), list(wanted))] = reason
+        return type(self)(columns={**self.columns, "excluded": marks})
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return all rows, excluded ones with their reason, as a DataFrame."""
+        import pandas as pd
+
+        return pd.DataFrame(dict(self.columns))
+
+    def to_csv(self, path: str | os.PathLike[str]) -> None:
+        """Write all rows; :meth:`from_csv` reads them back unchanged."""
+        self.to_frame().to_csv(path, index=False)
