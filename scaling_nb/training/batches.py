@@ -1,0 +1,241 @@
+"""Endless, deterministic batches from whatever data a person has.
+
+Every source yields the same batches for the same seed, whichever thread or process asks, and can
+start at any batch: that is what makes runs repeatable, branches exact and resumption possible.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import RLock
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+
+from ..errors import DataError
+
+Batch = Any
+"""``(inputs, targets)``, or whatever the user's ``step_fn`` takes."""
+
+GLOBAL_GENERATOR = RLock()
+"""Held while anything draws from torch's global generator, which all threads share."""
+
+
+class BatchSource(Protocol):
+    """Where training batches come from.
+
+    Attributes
+    ----------
+    tokens_per_step : int, tokens
+        Tokens in one whole batch.
+    unique_tokens : int or None, tokens
+        Tokens before data is repeated; None where it cannot be known.
+    """
+
+    tokens_per_step: int
+    unique_tokens: int | None
+
+    def batches(self, seed: int, start: int = 0) -> Iterator[Batch]:
+        """Yield batches `start`, `start` + 1, … of the endless order that `seed` decides."""
+        ...
+
+
+@contextmanager
+def seeded_globals(seed: int) -> Iterator[None]:
+    """Seed torch's, numpy's and Python's global generators inside; put them back after.
+
+    Holds :data:`GLOBAL_GENERATOR`: without it, models built at once by several threads were
+    initialised wrongly.
+    """
+    with GLOBAL_GENERATOR:
+        python_state, numpy_state = random.getstate(), np.random.get_state()
+        try:
+            with torch.random.fork_rng(devices=[]):
+                torch.random.default_generator.manual_seed(seed)
+                random.seed(seed)
+                np.random.seed(seed % 2**32)  # noqa: NPY002  user code may use the old generator
+                yield
+        finally:
+            random.setstate(python_state)
+            np.random.set_state(numpy_state)  # noqa: NPY002
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenWindows:
+    """Next-token prediction over a 1-D array of ids: the fast path, no DataLoader.
+
+    The array is cut into windows of `context` tokens; each epoch visits every window once, in an
+    order drawn from (seed, epoch). Inputs and targets are one token apart, shape (batch, context).
+    """
+
+    tokens: NDArray[np.integer]
+    context: int
+    batch_size: int
+
+    @property
+    def tokens_per_step(self) -> int:
+        return self.batch_size * self.context
+
+    @property
+    def n_windows(self) -> int:
+        return (len(self.tokens) - 1) // self.context
+
+    @property
+    def unique_tokens(self) -> int:
+        return self.n_windows * self.context
+
+    def batches(self, seed: int, start: int = 0) -> Iterator[Batch]:
+        """Yield ``(inputs, targets)``, both int64 of shape (batch, context)."""
+        return self._batches(seed, start)
+
+    def _batches(self, seed: int, start: int) -> Iterator[Batch]:
+        per_epoch = self.n_windows // self.batch_size
+        # Gathering many batches in one indexing call costs a tenth of one call a batch.
+        chunk = max(1, min(64, 2**18 // self.tokens_per_step))
+        for epoch in itertools.count(start // per_epoch):
+            order = np.random.default_rng([seed, epoch]).permutation(self.n_windows)
+            first = start % per_epoch if epoch == start // per_epoch else 0
+            for i in range(first, per_epoch, chunk):
+                rows = order[i * self.batch_size : min(i + chunk, per_epoch) * self.batch_size]
+                windows = self.gather(rows)
+                for batch in windows.split(self.batch_size):
+                    yield batch[:, :-1], batch[:, 1:]
+
+    def gather(self, rows: NDArray[np.integer]) -> Tensor:
+        """Return windows as int64, shape (n_rows, context + 1)."""
+        index = rows[:, None] * self.context + np.arange(self.context + 1)
+        return torch.from_numpy(self.tokens[index].astype(np.int64))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexedBatches:
+    """A map-style ``Dataset``: each epoch in an order drawn from (seed, epoch), last part dropped."""
+
+    dataset: Dataset[Any]
+    indices: NDArray[np.integer]
+    batch_size: int
+    tokens_per_sample: int
+    collate_fn: Any = None
+    num_workers: int = 0
+    shuffle: bool = True
+
+    @property
+    def tokens_per_step(self) -> int:
+        return self.batch_size * self.tokens_per_sample
+
+    @property
+    def unique_tokens(self) -> int:
+        return len(self.indices) * self.tokens_per_sample
+
+    def batches(self, seed: int, start: int = 0) -> Iterator[Batch]:
+        per_epoch = len(self.indices) // self.batch_size
+        for epoch in itertools.count(start // per_epoch):
+            rng = np.random.default_rng([seed, epoch])
+            order = rng.permutation(self.indices) if self.shuffle else self.indices
+            first = start % per_epoch if epoch == start // per_epoch else 0
+            rows = order[first * self.batch_size : per_epoch * self.batch_size]
+            # seeded: a DataLoader draws a seed for its workers, user transforms may draw too.
+            loader = DataLoader(
+                self.dataset,
+                batch_sampler=rows.reshape(-1, self.batch_size).tolist(),
+                collate_fn=self.collate_fn,
+                num_workers=self.num_workers,
+                generator=torch.Generator().manual_seed(int(rng.integers(2**31))),
+            )
+            yield from loader
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamBatches:
+    """An ``IterableDataset`` or a ``DataLoader``, in its own order, started again when it ends.
+
+    The first `put_aside` batches of every pass are the held-out ones and are never trained on.
+    To start in the middle, the batches before are read and dropped.
+    """
+
+    loader: DataLoader[Any]
+    put_aside: int
+    tokens_per_step: int
+    unique_tokens: int | None
+
+    def batches(self, seed: int, start: int = 0) -> Iterator[Batch]:
+        skipped = 0
+        for epoch in itertools.count():
+            got_any = False
+            for batch in itertools.islice(self._one_pass(seed, epoch), self.put_aside, None):
+                got_any = True
+                if skipped < start:
+                    skipped += 1
+                    continue
+                yield batch
+            if not got_any:
+                raise DataError(
+                    f"the data ended before its first training batch: {self.put_aside} batches "
+                    "are held out for evaluation. Give more data, or eval_dataset=."
+                )
+
+    def _one_pass(self, seed: int, epoch: int) -> Iterator[Batch]:
+        # The loader draws its shuffle from the global generator when the first batch is asked for.
+        with seeded_globals(int(np.random.default_rng([seed, epoch]).integers(2**31))):
+            batches = iter(self.loader)
+            first = list(itertools.islice(batches, 1))
+        yield from first
+        yield from batches
+
+
+def n_samples(batch: Batch) -> int:
+    """Return the number of samples in a batch: the length of its first tensor."""
+    tensor = first_tensor(batch)
+    if tensor is None or tensor.ndim == 0:
+        raise DataError(
+            f"a batch is a {type(batch).__name__} without a tensor that has a batch axis. "
+            "Yield tensors (or dicts, tuples of them) whose first axis is the batch."
+        )
+    return int(tensor.shape[0])
+
+
+def first_tensor(batch: Batch) -> Tensor | None:
+    """Return the first tensor found in a nested batch, or None."""
+    if isinstance(batch, Tensor):
+        return batch
+    if isinstance(batch, Mapping):
+        if isinstance(ids := batch.get("input_ids"), Tensor):
+            return ids
+        batch = list(batch.values())
+    if isinstance(batch, Sequence) and not isinstance(batch, str):
+        for part in batch:
+            if (tensor := first_tensor(part)) is not None:
+                return tensor
+    return None
+
+
+def move(batch: Batch, device: torch.device) -> Batch:
+    """Return the batch with every tensor on `device` (asynchronously from pinned memory)."""
+    if isinstance(batch, Tensor):
+        return batch.to(device, non_blocking=True)
+    if isinstance(batch, Mapping):
+        return {key: move(value, device) for key, value in batch.items()}
+    if isinstance(batch, tuple | list):
+        moved = [move(value, device) for value in batch]
+        return type(batch)(*moved) if hasattr(batch, "_fields") else type(batch)(moved)
+    return batch
+
+
+def infer_tokens_per_sample(batch: Batch) -> int:
+    """Return the sequence length for integer sequences, else 1 (a sample is the unit of D)."""
+    tensor = first_tensor(batch)
+    is_ids = tensor is not None and not tensor.is_floating_point() and tensor.ndim == 2
+    return int(tensor.shape[1]) if tensor is not None and is_ids else 1
+
+
+def is_stream(dataset: object) -> bool:
+    """Whether the data has no order of its own that could be shuffled."""
+    return isinstance(dataset, IterableDataset)

@@ -1,0 +1,289 @@
+"""The recipe: what is trained, and how. Validated by a probe before anything is launched."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import RecipeError, ScalingWarning
+from ..records import content_hash
+from .batches import Batch, seeded_globals
+from .counting import FlopChoice, ModelSize, count_flops
+from .data import PreparedData, prepare_data
+from .devices import choose_device
+from .fingerprint import describe
+from .optimizers import OptimizerChoice, build_optimizer, check_optimizer
+from .probe import LossFn, ProbeResult, StepFn, check_callables, loss_of_batch, probe
+from .schedules import ScheduleName, check_schedule
+
+SIZE_LADDER: tuple[int, ...] = tuple(
+    sorted({1} | {2**k for k in range(1, 17)} | {3 * 2**k for k in range(16)})
+)
+"""Sizes that are tried where the recipe names none: 1, 2, 3, 4, 6, 8, 12, …, 65536."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Recipe:
+    """What is trained, and how: model, data, loss, optimizer, schedule.
+
+    Making one runs a *probe*: the smallest model is built and one batch goes through model and
+    loss, so that a wrong shape, dtype, loss or argument is reported before anything is launched.
+
+    Parameters
+    ----------
+    build_model : class, function, functools.partial or lambda
+        Called as ``build_model(**{size: value}, **model_kwargs)``; returns an ``nn.Module``. A
+        ``num_params()`` method, if there is one, decides N; else parameters are counted.
+    size : str
+        Name of the argument that sets the model's size, such as ``"d_model"``.
+    sizes : sequence of int or float, optional
+        Candidate values. None: 1, 2, 3, 4, 6, 8, 12, … are probed; invalid ones are skipped.
+    model_kwargs : mapping, optional
+        The model's other arguments.
+    dataset : 1-D array of token ids, Dataset, IterableDataset or DataLoader
+        Yields ``(inputs, targets)``, or whatever `step_fn` takes. Token ids mean next-token
+        prediction over windows of `tokens_per_sample`. Streams and loaders keep their order.
+    eval_dataset : same, optional
+        Held-out data. None: a deterministic split (see ``scaling_nb.training.data``).
+    loss_fn : callable (outputs, targets) -> scalar tensor, optional
+        None: cross-entropy.
+    step_fn : callable (model, batch) -> scalar tensor, optional
+        Replaces `loss_fn`, for dict batches and models that return their own loss.
+    batch_size : int, samples
+    tokens_per_sample : int, tokens, optional
+        Inferred: the sequence length for integer sequences, else 1 (D then counts samples). For
+        token ids it is the context length: by default the model's ``context`` (``block_size``,
+        ``seq_len``, …) argument, else 128.
+    optimizer : None, dict or callable model -> Optimizer
+        None and dict: fused AdamW, betas (.9, .95), weight decay .1 on matrices. ``lr`` is a
+        float, a function of N, or ``"auto"`` (the default): a short range test.
+    schedule : {"wsd", "cosine", "constant"}
+        Each fits the run's own length; "wsd" cools down over the last 20% by 1 − √x.
+    warmup_steps : int, steps
+    grad_clip : float or None
+        Bound on the gradient's global norm.
+    flops : {"counted", "6ND"} or callable (model, batch) -> FLOP per token
+    eval_tokens : int, tokens
+        Most that one evaluation reads.
+    device : str or torch.device, optional
+        None: the first CUDA device if there is one, else the CPU.
+
+    Raises
+    ------
+    RecipeError
+        (a ValueError) with what is wrong and what would be right. `DataError` for the data.
+    """
+
+    build_model: Callable[..., nn.Module] = field(kw_only=False)
+    size: str
+    sizes: Sequence[int | float] | None = None
+    model_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    dataset: Any
+    eval_dataset: Any = None
+    loss_fn: LossFn | None = None
+    step_fn: StepFn | None = None
+    batch_size: int = 32
+    tokens_per_sample: int | None = None
+    optimizer: OptimizerChoice = None
+    schedule: ScheduleName = "wsd"
+    warmup_steps: int = 40
+    grad_clip: float | None = 1.0
+    flops: FlopChoice = "counted"
+    eval_tokens: int = 2**16
+    device: torch.device | str | None = None
+    name: str = ""
+
+    data: PreparedData = field(init=False, repr=False)
+    probed: ProbeResult = field(init=False, repr=False)
+    smallest: int | float = field(init=False, repr=False)
+    _sizes_seen: dict[int | float, ModelSize | RecipeError] = field(
+        init=False, repr=False, default_factory=dict
+    )
+    _lock: Any = field(init=False, repr=False, default_factory=threading.RLock)
+
+    def __post_init__(self) -> None:
+        put = object.__setattr__
+        put(self, "model_kwargs", dict(self.model_kwargs or {}))
+        self._check_arguments()
+        check_callables(
+            self.build_model, self.size, self.model_kwargs, self.loss_fn, self.step_fn
+        )
+        self.model_kwargs.pop(self.size, None)  # type: ignore[attr-defined]
+        put(self, "optimizer", check_optimizer(self.optimizer))
+        check_schedule(self.schedule)
+        put(self, "device", choose_device(self.device))
+        put(
+            self,
+            "data",
+            prepare_data(
+                self.dataset,
+                eval_dataset=self.eval_dataset,
+                batch_size=self.batch_size,
+                tokens_per_sample=self.tokens_per_sample,
+                eval_tokens=self.eval_tokens,
+                model_kwargs=self.model_kwargs,
+            ),
+        )
+        smallest, probed = self._probe_smallest()
+        put(self, "smallest", smallest)
+        put(self, "probed", probed)
+        if not self.name:
+            put(self, "name", getattr(self.build_model, "__name__", "model"))
+
+    def _check_arguments(self) -> None:
+        for name in ("batch_size", "eval_tokens"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise RecipeError(f"{name} is {value!r}. Give a positive whole number.")
+        if not isinstance(self.size, str) or not self.size:
+            raise RecipeError(
+                f"size is {self.size!r}. Give the *name* of the argument that sets the model's "
+                'size, such as "d_model"; its values go into sizes=.'
+            )
+        if self.sizes is not None and not list(self.sizes):
+            raise RecipeError("sizes is empty. Give values, or None to have them found.")
+        if self.flops not in ("counted", "6ND") and not callable(self.flops):
+            raise RecipeError(
+                f'flops is {self.flops!r}. Choose "counted", "6ND", or a function '
+                "(model, batch) -> FLOP per token."
+            )
+
+    def _probe_smallest(self) -> tuple[int | float, ProbeResult]:
+        first_error: RecipeError | None = None
+        candidates = sorted(self.sizes) if self.sizes is not None else SIZE_LADDER[:14]
+        for value in candidates:
+            try:
+                result = probe(
+                    lambda value=value: self.build(value),  # type: ignore[misc]
+                    self.sample_batch(),
+                    self.loss_fn,
+                    self.step_fn,
+                    size=self.size,
+                )
+            except RecipeError as error:
+                # Later sizes are tried only where this one could not be *built*.
+                if not isinstance(error.__cause__, Exception) or "build_model" not in str(error):
+                    raise
+                if isinstance(error.__cause__, TypeError):
+                    raise
+                first_error = first_error or error
+                self._sizes_seen[value] = RecipeError(
+                    f"{type(error.__cause__).__name__}: {error.__cause__}"
+                )
+                continue
+            return value, result
+        assert first_error is not None
+        raise first_error
+
+    def build(self, value: int | float) -> nn.Module:
+        """Build the model of one size, in whatever state the global generator is."""
+        return self.build_model(**{self.size: value}, **self.model_kwargs)
+
+    def build_seeded(self, value: int | float, seed: int) -> nn.Module:
+        """Build the model of one size, initialised by `seed` alone, on the recipe's device."""
+        with seeded_globals(seed):
+            model = self.build(value)
+        return model.to(self.device)
+
+    def build_optimizer(self, model: nn.Module, lr: float | None) -> torch.optim.Optimizer:
+        """Make the optimizer of one model at its peak learning rate."""
+        return build_optimizer(self.optimizer, model, lr)
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return the mean loss of one batch, nats per token, shape ()."""
+        return loss_of_batch(model, batch, self.loss_fn, self.step_fn)
+
+    def sample_batch(self) -> Batch:
+        """Return one training batch, on the CPU."""
+        return next(iter(self.data.source.batches(seed=0)))
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens in one optimiser step."""
+        return self.data.source.tokens_per_step
+
+    @property
+    def unique_tokens(self) -> int | None:
+        """Training tokens before anything repeats; None for a stream without end."""
+        return self.data.source.unique_tokens
+
+    def inspect_size(self, value: int | float) -> ModelSize:
+        """Count one size on the meta device, or raise `RecipeError` with why it is invalid."""
+        with self._lock:
+            if value not in self._sizes_seen:
+                self._sizes_seen[value] = self._inspect(value)
+            seen = self._sizes_seen[value]
+        if isinstance(seen, RecipeError):
+            raise seen
+        return seen
+
+    def _inspect(self, value: int | float) -> ModelSize | RecipeError:
+        try:
+            with seeded_globals(0):
+                counts, per_token = count_flops(
+                    lambda: self.build(value),
+                    self.sample_batch(),
+                    self.tokens_per_step,
+                    self.loss,
+                    self.flops,
+                )
+        except RecipeError as error:
+            return error
+        except Exception as error:
+            return RecipeError(f"{type(error).__name__}: {error}")
+        return ModelSize(value=value, counts=counts, flops_per_token=per_token)
+
+    def learning_rate(self, n_params: int) -> float | None:
+        """Return the peak rate for a model of N parameters.
+
+        None where the user's own optimizer function decides; NaN while ``lr="auto"`` has not
+        been tested (``scaling_nb.training.lr_range`` does that, once per plan).
+        """
+        if callable(self.optimizer) or self.optimizer is None:
+            return None
+        lr = self.optimizer["lr"]
+        if lr == "auto":
+            return float("nan")
+        rate = float(lr(n_params)) if callable(lr) else float(lr)
+        if not 0 < rate < float("inf"):
+            raise RecipeError(f"lr({n_params}) returned {rate}. Return a positive rate.")
+        return rate
+
+    @property
+    def recipe_id(self) -> str:
+        """Content hash of everything that changes a run's result."""
+        return content_hash(self.parts())
+
+    def parts(self) -> dict[str, Any]:
+        """Return what :attr:`recipe_id` is the hash of, by name, JSON-ready."""
+        return {
+            "build_model": describe(self.build_model),
+            "size": self.size,
+            "model_kwargs": describe(self.model_kwargs),
+            "data": self.data.fingerprint,
+            "loss_fn": describe(self.loss_fn),
+            "step_fn": describe(self.step_fn),
+            "batch_size": self.batch_size,
+            "tokens_per_sample": self.data.tokens_per_sample,
+            "optimizer": describe(self.optimizer),
+            "schedule": self.schedule,
+            "warmup_steps": self.warmup_steps,
+            "grad_clip": self.grad_clip,
+            "eval_tokens": self.data.eval_tokens,
+        }
+
+
+def warn_if_missing_gpu(recipe: Recipe) -> None:
+    """Say so where a GPU was asked for and the CPU is what there is."""
+    if torch.device(recipe.device or "cpu").type == "cpu" and torch.cuda.is_available():
+        warnings.warn(
+            "a GPU is available but the recipe trains on the CPU. Leave device=None to use it.",
+            ScalingWarning,
+            stacklevel=2,
+        )
