@@ -10,10 +10,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 _HOME = {
+    "Allocation": "fit",
     "ChinchillaLaw": "laws",
+    "DataConstrainedLaw": "laws",
     "FitError": "errors",
+    "FitWarning": "fit",
+    "KaplanLaw": "laws",
     "LawFit": "fit",
     "PlanError": "errors",
+    "PowerLaw": "laws",
     "RecipeError": "errors",
     "Run": "records",
     "RunSpec": "records",
@@ -22,6 +27,8 @@ _HOME = {
     "ScalingError": "errors",
     "ScalingWarning": "errors",
     "TooFewRunsError": "errors",
+    "backtest": "fit",
+    "fit_law": "fit",
 }
 
 __all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
@@ -43,11 +50,52 @@ def __dir__() -> list[str]:
 if TYPE_CHECKING:  # so that type checkers and editors see the names too
     from .errors import (
         FitError as FitError,
+    )
+    from .errors import (
         PlanError as PlanError,
+    )
+    from .errors import (
         RecipeError as RecipeError,
+    )
+    from .errors import (
         RunsError as RunsError,
+    )
+    from .errors import (
         ScalingError as ScalingError,
+    )
+    from .errors import (
         ScalingWarning as ScalingWarning,
+    )
+    from .errors import (
         TooFewRunsError as TooFewRunsError,
     )
-    from .records import Run as Run, RunSpec as RunSpec, RunTable as RunTable
+    from .fit import (
+        Allocation as Allocation,
+    )
+    from .fit import (
+        FitWarning as FitWarning,
+    )
+    from .fit import (
+        LawFit as LawFit,
+    )
+    from .fit import (
+        backtest as backtest,
+    )
+    from .fit import (
+        fit_law as fit_law,
+    )
+    from .laws import (
+        ChinchillaLaw as ChinchillaLaw,
+    )
+    from .laws import (
+        DataConstrainedLaw as DataConstrainedLaw,
+    )
+    from .laws import (
+        KaplanLaw as KaplanLaw,
+    )
+    from .laws import (
+        PowerLaw as PowerLaw,
+    )
+    from .records import Run as Run
+    from .records import RunSpec as RunSpec
+    from .records import RunTable as RunTable

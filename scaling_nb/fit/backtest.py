@@ -1,0 +1,131 @@
+"""Hide the largest budgets, predict them, and report the error: what extrapolation is worth here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import TooFewRunsError
+from ..laws import Law
+from ..records import RunTable
+from .parametric import as_table, fit_law
+from .result import LawFit
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Floats = NDArray[np.float64]
+_TOP_SHARE = 0.2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Backtest:
+    """How well the smaller budgets predict the largest.
+
+    Attributes
+    ----------
+    fit : LawFit
+        Fitted to the smaller budgets alone.
+    run_ids : tuple of str
+        The runs that were hidden.
+    observed, predicted : ndarray, shape (n_hidden,)
+        Losses.
+    threshold : float, FLOP
+        Runs at or above it were hidden.
+    extrapolation : float
+        Largest hidden compute over the largest compute that was fitted.
+    """
+
+    fit: LawFit
+    run_ids: tuple[str, ...]
+    observed: Floats
+    predicted: Floats
+    threshold: float
+    extrapolation: float
+
+    @property
+    def log_errors(self) -> Floats:
+        """Ln L - ln L̂ of each hidden run."""
+        return np.asarray(np.log(self.observed) - np.log(self.predicted))
+
+    @property
+    def rmse(self) -> float:
+        """Root mean square of the log errors: the typical relative error."""
+        return float(np.sqrt(np.mean(self.log_errors**2)))
+
+    @property
+    def bias(self) -> float:
+        """Mean log error; positive where the law promised too much."""
+        return float(np.mean(self.log_errors))
+
+    def __str__(self) -> str:
+        return (
+            f"Back-test: fitted to {self.fit.n_runs} runs below {self.threshold:.3g} FLOP, the law "
+            f"predicted the {len(self.run_ids)} runs from there on ({self.extrapolation:.3g} times "
+            f"further) with an error of {100 * self.rmse:.2g} % (bias {100 * self.bias:+.2g} %)."
+        )
+
+
+def hidden_threshold(table: RunTable, n_budgets: int) -> float:
+    """Return the compute at and above which runs are hidden.
+
+    The `n_budgets` largest planned budgets where runs have budgets, else the top fifth of runs
+    by compute.
+    """
+    budgets = np.asarray(table.column("budget"), dtype=float)
+    distinct = np.unique(budgets[np.isfinite(budgets)])
+    if np.isfinite(budgets).all() and len(distinct) > n_budgets:
+        return float(distinct[-n_budgets])
+    compute = np.sort(6.0 * table.N * table.D)
+    return float(compute[-max(1, round(_TOP_SHARE * len(compute) * n_budgets))])
+
+
+def backtest(
+    runs: RunTable | pd.DataFrame,
+    law: Law | None = None,
+    *,
+    n_budgets: int = 1,
+    **options: Any,
+) -> Backtest:
+    """Fit the smaller budgets, predict the largest.
+
+    Parameters
+    ----------
+    runs : RunTable or DataFrame
+    law : Law
+        Default: ChinchillaLaw.
+    n_budgets : int
+        How many of the largest budgets to hide.
+    **options
+        Of :func:`fit_law`; the default is no bootstrap.
+
+    Raises
+    ------
+    TooFewRunsError
+        If what is left cannot be fitted.
+    """
+    table = as_table(runs)
+    threshold = hidden_threshold(table, n_budgets)
+    budgets = np.asarray(table.column("budget"), dtype=float)
+    size = np.where(np.isfinite(budgets).all(), budgets, 6.0 * table.N * table.D)
+    hide = size >= threshold
+    if hide.all():
+        raise TooFewRunsError(
+            "every run is of the largest budget, so nothing is left to fit. Add smaller budgets."
+        )
+    ids = np.array(table.run_ids, dtype=object)
+    train = table.exclude(list(ids[hide]), reason="hidden for the back-test")
+    fit = fit_law(train, law, **{"bootstrap": 0, **options})
+    inputs = {name: np.asarray(table.column(name)[hide], dtype=float) for name in fit.law.inputs}
+    compute = np.where(np.isfinite(table.C), table.C, 6.0 * table.N * table.D)
+    return Backtest(
+        fit=fit,
+        run_ids=tuple(ids[hide]),
+        observed=np.asarray(table.L[hide], dtype=float),
+        predicted=np.asarray(fit.law.loss(fit.params, inputs), dtype=float),
+        threshold=threshold,
+        extrapolation=float(compute[hide].max() / compute[~hide].max()),
+    )

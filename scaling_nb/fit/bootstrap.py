@@ -1,0 +1,191 @@
+"""Resampling: what the fit would have been with other runs, or other groups of runs, drawn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import FitError
+from ..records import RunTable
+from .newton import Problem, Solution, active_set, evaluate, minimise
+
+Floats = NDArray[np.float64]
+Unit = Literal["auto", "runs", "groups"]
+
+LINEARISED_ABOVE = 4_000_000
+"""Resamples × runs above which resamples are not refitted but linearised."""
+_BLOCK = 250
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resampled:
+    """Parameters of every resample.
+
+    Attributes
+    ----------
+    params : ndarray, shape (n_samples, n_params)
+    how : str
+        ``"runs"``, ``"groups"`` or ``"linearised"``.
+    at_bound : float
+        Share of resamples that ended on a bound where the fit itself did not.
+    """
+
+    params: Floats
+    how: str
+    at_bound: float
+
+
+def resampling_groups(table: RunTable, by: Unit) -> NDArray[np.intp] | None:
+    """Return the group of each run as 0, 1, …, or None to resample single runs.
+
+    Runs of one group (one training trunk) share their error, so only groups are independent.
+    ``"auto"`` takes the ``group`` column where every run has a group and there are at least
+    five of them, fewer than runs.
+
+    Raises
+    ------
+    FitError
+        If groups are asked for and there are not two of them.
+    """
+    if by not in ("auto", "runs", "groups"):
+        raise FitError(f"resample by {by!r} is unknown. Use 'auto', 'runs' or 'groups'.")
+    if by == "runs":
+        return None
+    labels = table.column("group").astype(str)
+    unique, index = np.unique(labels, return_inverse=True)
+    if by == "groups":
+        if len(unique) < 2:
+            raise FitError(
+                "resampling by groups needs two groups or more, but the column 'group' has "
+                f"{len(unique)}. Fill it (trunk or seed of each run), or use by='runs'."
+            )
+        return np.asarray(index)
+    if "" in unique or not 5 <= len(unique) < len(labels):
+        return None
+    return np.asarray(index)
+
+
+def multiplicities(
+    n_runs: int, groups: NDArray[Any] | None, n_samples: int, rng: np.random.Generator
+) -> Floats:
+    """Return how often each run is drawn in each resample, shape (n_samples, n_runs)."""
+    n_units = n_runs if groups is None else int(groups.max()) + 1
+    drawn = rng.integers(0, n_units, size=(n_samples, n_units))
+    flat = drawn + n_units * np.arange(n_samples)[:, None]
+    counts = np.bincount(flat.ravel(), minlength=n_samples * n_units).astype(float)
+    counts = counts.reshape(n_samples, n_units)
+    return counts if groups is None else counts[:, groups]
+
+
+def refit(problem: Problem, starts: Floats, weight: Floats) -> tuple[Floats, Floats]:
+    """Refit every weighting from every warm start, and keep the best of each.
+
+    Parameters
+    ----------
+    starts : ndarray, shape (n_starts, n_free)
+        The local minima of the full fit: a resample may prefer another one.
+    weight : ndarray, shape (n_samples, n_runs)
+
+    Returns
+    -------
+    z : ndarray, shape (n_samples, n_free)
+    value : ndarray, shape (n_samples,)
+    """
+    best: Solution | None = None
+    for start in starts:
+        solution = minimise(problem, np.tile(start, (len(weight), 1)), weight, damping=0.0)
+        if best is None:
+            best = solution
+            continue
+        lower = solution.value < best.value
+        best.z[lower] = solution.z[lower]
+        best.value[lower] = solution.value[lower]
+    if best is None:
+        raise FitError("a refit needs at least one start.")
+    return best.z, best.value
+
+
+def linearised(
+    problem: Problem,
+    z: Floats,
+    weight: Floats,
+    groups: NDArray[Any] | None,
+    n_samples: int,
+    rng: np.random.Generator,
+) -> Floats:
+    """Draw from the normal distribution with the sandwich covariance H⁻¹ (Σ g gᵀ) H⁻¹.
+
+    For so many runs that refitting is pointless: the resampling distribution is normal there.
+    """
+    _, gradient, hessian, gauss = evaluate(problem, z[None], weight)
+    scores = run_scores(problem, z, weight)
+    if groups is not None:
+        summed = np.zeros((int(groups.max()) + 1, scores.shape[1]))
+        np.add.at(summed, groups, scores)
+        scores = summed
+    free = ~active_set(problem, z[None], gradient)[0]
+    matrix = hessian[0][np.ix_(free, free)]
+    if np.linalg.eigvalsh(matrix)[0] <= 0:
+        matrix = gauss[0][np.ix_(free, free)]
+    inverse = np.linalg.pinv(matrix, hermitian=True)
+    influence = scores[:, free] @ inverse
+    draws = np.tile(z, (n_samples, 1))
+    covariance = influence.T @ influence
+    draws[:, free] += rng.multivariate_normal(
+        np.zeros(int(free.sum())), covariance, size=n_samples, method="eigh"
+    )
+    return np.asarray(np.clip(draws, problem.lower, problem.upper))
+
+
+def run_scores(problem: Problem, z: Floats, weight: Floats) -> Floats:
+    """Return each run's gradient of the objective at z, shape (n_runs, n_free)."""
+    parts = []
+    for lo in range(0, len(problem.observed), 100_000):
+        rows = slice(lo, lo + 100_000)
+        surface = problem.surface.take(np.arange(len(problem.observed))[rows])
+        predicted, jacobian = surface.derivatives(problem.theta(z[None]))
+        slope = problem.objective.terms(problem.observed[rows], predicted, weight[rows]).slope
+        parts.append((problem.mixing.T @ (jacobian[0] * slope)).T)
+    return np.concatenate(parts)
+
+
+def resample(
+    problem: Problem,
+    starts: Floats,
+    weight: Floats,
+    *,
+    groups: NDArray[Any] | None,
+    n_samples: int,
+    seed: int,
+) -> Resampled:
+    """Bootstrap a fit.
+
+    Parameters
+    ----------
+    starts : ndarray, shape (n_starts, n_free)
+        The optimum first, then the competing local minima.
+    weight : ndarray, shape (n_runs,)
+        Weights of the fit itself.
+    """
+    rng = np.random.default_rng(seed)
+    n_runs = len(problem.observed)
+    if n_samples * n_runs > LINEARISED_ABOVE:
+        draws = linearised(problem, starts[0], weight, groups, n_samples, rng)
+        return Resampled(
+            params=problem.surface.to_params(problem.theta(draws)), how="linearised", at_bound=0.0
+        )
+    blocks = []
+    for lo in range(0, n_samples, _BLOCK):
+        counts = multiplicities(n_runs, groups, min(_BLOCK, n_samples - lo), rng)
+        blocks.append(refit(problem, starts, counts * weight)[0])
+    z = np.concatenate(blocks)
+    on = (z <= problem.lower) | (z >= problem.upper)
+    started = (starts[0] <= problem.lower) | (starts[0] >= problem.upper)
+    return Resampled(
+        params=problem.surface.to_params(problem.theta(z)),
+        how="runs" if groups is None else "groups",
+        at_bound=float(np.mean((on & ~started).any(axis=1))),
+    )

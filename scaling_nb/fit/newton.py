@@ -1,0 +1,307 @@
+"""Batched exact Newton in a box, damped by the Gauss-Newton matrix of reweighted least squares.
+
+Many small fits (starts, resamples, profile points) of one law to one table run as one batch.
+The step solves M s = -g with M = (1 - λ) H + λ G, where H is the exact Hessian and G the
+Gauss-Newton matrix under the reweighted-least-squares majorant: λ = 1 is a reweighting step,
+λ = 0 a pure Newton step; beyond 1 the diagonal of G is added (Levenberg-Marquardt). Bounds are
+kept by an active set, so an optimum on a boundary is found exactly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..laws.base import Constraints, Surface
+from .objective import Floats, Objective
+
+_CHUNK = 12_000
+_MAX_ITERATIONS = 200
+_TINY = 1e-300
+_LENGTHS = np.array([30.0, 10.0, 3.0, 0.5, 0.2, 0.06, 0.01, 0.001])
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One law, table and objective, and which coordinates may move.
+
+    θ = origin + z Tᵀ: a fixed parameter has no column in T, shared ones have one in common.
+
+    Attributes
+    ----------
+    surface : Surface
+    observed : ndarray, shape (n_runs,)
+        Losses.
+    objective : Objective
+    origin : ndarray, shape (n_coords,)
+    mixing : ndarray, shape (n_coords, n_free)
+        T.
+    lower, upper : ndarray, shape (n_free,)
+        The box of z.
+    """
+
+    surface: Surface
+    observed: Floats
+    objective: Objective
+    origin: Floats
+    mixing: Floats
+    lower: Floats
+    upper: Floats
+
+    def theta(self, z: Floats) -> Floats:
+        """Return solver coordinates of the law for free coordinates z."""
+        return self.origin + z @ self.mixing.T
+
+    def free(self, theta: Floats) -> Floats:
+        """Return the free coordinates nearest to θ, inside the box."""
+        count = self.mixing.sum(axis=0)
+        return np.clip((theta - self.origin) @ self.mixing / count, self.lower, self.upper)
+
+
+@dataclass(frozen=True, slots=True)
+class Solution:
+    """Where a batch of fits ended.
+
+    Attributes
+    ----------
+    z : ndarray, shape (n_batch, n_free)
+    value : ndarray, shape (n_batch,)
+    gradient : ndarray, shape (n_batch, n_free)
+    hessian, gauss_newton : ndarray, shape (n_batch, n_free, n_free)
+    converged : ndarray of bool, shape (n_batch,)
+    """
+
+    z: Floats
+    value: Floats
+    gradient: Floats
+    hessian: Floats
+    gauss_newton: Floats
+    converged: NDArray[np.bool_]
+
+
+def make_problem(
+    surface: Surface,
+    names: tuple[str, ...],
+    observed: Floats,
+    objective: Objective,
+    constraints: Constraints,
+) -> Problem:
+    """Return the problem that `constraints` leave of fitting `surface` to `observed`."""
+    origin = np.zeros(len(names))
+    raw = np.array([constraints.fixed.get(name, 1.0) for name in names])
+    held = surface.to_theta(raw[None])[0]
+    columns: list[Floats] = []
+    lower: list[float] = []
+    upper: list[float] = []
+    shared = [names.index(name) for name in constraints.shared]
+    for i, name in enumerate(names):
+        if name in constraints.fixed:
+            origin[i] = held[i]
+        elif i not in shared or i == shared[0]:
+            members = shared if i in shared else [i]
+            columns.append(np.isin(np.arange(len(names)), members).astype(float))
+            lower.append(float(surface.lower[members].max()))
+            upper.append(float(surface.upper[members].min()))
+    mixing = np.stack(columns, axis=1) if columns else np.zeros((len(names), 0))
+    return Problem(surface, observed, objective, origin, mixing, np.array(lower), np.array(upper))
+
+
+def evaluate(problem: Problem, z: Floats, weight: Floats) -> tuple[Floats, ...]:
+    """Return value, gradient, Hessian and Gauss-Newton matrix at each z of a batch.
+
+    Parameters
+    ----------
+    z : ndarray, shape (n_batch, n_free)
+    weight : ndarray, shape (n_runs,) or (n_batch, n_runs)
+    """
+    batch, runs, q = len(z), len(problem.observed), z.shape[1]
+    value, gradient = np.zeros(batch), np.zeros((batch, q))
+    hessian, gauss = np.zeros((batch, q, q)), np.zeros((batch, q, q))
+    run_step = min(runs, _CHUNK)
+    batch_step = max(1, _CHUNK // runs)
+    plain = problem.mixing.shape[0] == q
+    for lo in range(0, runs, run_step):
+        rows = slice(lo, lo + run_step)
+        surface = problem.surface if runs <= _CHUNK else problem.surface.take(rows)
+        observed = problem.observed[rows]
+        for at in range(0, batch, batch_step):
+            part = slice(at, at + batch_step)
+            theta = problem.theta(z[part])
+            w = weight[rows] if weight.ndim == 1 else weight[part, rows]
+            predicted, jacobian = surface.derivatives(theta)
+            terms = problem.objective.terms(observed, predicted, w)
+            bend = surface.curvature(theta, jacobian, terms.slope)
+            if not plain:
+                bend = problem.mixing.T @ bend @ problem.mixing
+                jacobian = problem.mixing.T @ jacobian
+            transposed = jacobian.swapaxes(1, 2)
+            value[part] += terms.value.sum(axis=1)
+            gradient[part] += (jacobian @ terms.slope[:, :, None])[:, :, 0]
+            majorised = (jacobian * terms.majorant[:, None]) @ transposed
+            gauss[part] += majorised
+            if terms.bend is terms.majorant:
+                hessian[part] += majorised + bend
+            else:
+                hessian[part] += (jacobian * terms.bend[:, None]) @ transposed + bend
+    return value, gradient, hessian, gauss
+
+
+def minimise(
+    problem: Problem,
+    start: Floats,
+    weight: Floats,
+    *,
+    damping: float = 1.0,
+    max_iterations: int = _MAX_ITERATIONS,
+) -> Solution:
+    """Refine every start of a batch to a local minimum in the box.
+
+    Parameters
+    ----------
+    start : ndarray, shape (n_batch, n_free)
+    weight : ndarray, shape (n_runs,) or (n_batch, n_runs)
+        Multiplicities, one set for each member or one for all.
+    damping : float
+        λ of the first step: 1 for a rough start, 0 for a warm one.
+    """
+    z = np.clip(start, problem.lower, problem.upper)
+    with np.errstate(over="ignore", invalid="ignore"):
+        value, gradient, hessian, gauss = evaluate(problem, z, weight)
+        done = np.zeros(len(z), dtype=bool)
+        good = np.zeros(len(z), dtype=bool)
+        lam = np.full(len(z), damping)
+        for _ in range(max_iterations if z.shape[1] else 0):
+            live = np.flatnonzero(~done)
+            if not len(live):
+                break
+            step, slope, convex = _step(
+                problem, z[live], gradient[live], hessian[live], gauss[live], lam[live]
+            )
+            trial = np.clip(z[live] + step, problem.lower, problem.upper)
+            w = weight if weight.ndim == 1 else weight[live]
+            new = evaluate(problem, trial, w)
+            floor = 4e-16 * value[live]
+            better = new[0] <= value[live] + np.minimum(1e-4 * slope, 0.0) + floor
+            small = np.max(np.abs(step) / (np.abs(trial) + 1e-3), axis=1) < 1e-13
+            flat = (-slope <= 1e-14 * value[live] + _TINY) & (lam[live] < 0.5)
+            search = np.flatnonzero((~better | ~convex) & ~small)
+            found = np.zeros(len(live), dtype=bool)
+            if len(search):
+                best, low = _line_search(problem, z[live[search]], step[search], w, search)
+                gain = low < np.where(better[search], new[0][search], value[live[search]])
+                found[search[gain]] = True
+                if gain.any():
+                    w_found = w if w.ndim == 1 else w[found]
+                    trial[found] = best[gain]
+                    for array, fresh in zip(
+                        new, evaluate(problem, trial[found], w_found), strict=True
+                    ):
+                        array[found] = fresh
+            moved = better | found
+            taken = live[moved]
+            z[taken] = trial[moved]
+            for old, fresh in zip((value, gradient, hessian, gauss), new, strict=True):
+                old[taken] = fresh[moved]
+            lam[live] = np.where(
+                better,
+                _relax(lam[live]),
+                np.where(
+                    found, np.clip(3.0 * lam[live], 0.02, 1.0), np.maximum(8.0 * lam[live], 0.02)
+                ),
+            )
+            stuck = ~moved & (lam[live] > 1e12)
+            ended = (better & convex & (small | flat)) | (~better & small) | stuck
+            good[live] = ended & ~stuck
+            done[live] = ended
+    return Solution(z, value, gradient, hessian, gauss, good)
+
+
+def _line_search(
+    problem: Problem, z: Floats, step: Floats, weight: Floats, members: NDArray[np.intp]
+) -> tuple[Floats, Floats]:
+    """Return the best of several lengths along each step, and its value."""
+    shape = (len(z), len(_LENGTHS), z.shape[1])
+    points = np.clip(z[:, None] + _LENGTHS[:, None] * step[:, None], problem.lower, problem.upper)
+    w = weight if weight.ndim == 1 else np.repeat(weight[members], len(_LENGTHS), axis=0)
+    value = evaluate(problem, points.reshape(-1, shape[2]), w)[0].reshape(shape[:2])
+    value = np.where(np.isnan(value), np.inf, value)
+    best = value.argmin(axis=1)
+    rows = np.arange(len(z))
+    return points[rows, best], value[rows, best]
+
+
+def _relax(lam: Floats) -> Floats:
+    smaller = np.where(lam > 1.0, lam / 8.0, lam * 0.1)
+    return np.where(smaller < 1e-2, 0.0, smaller)
+
+
+def active_set(problem: Problem, z: Floats, gradient: Floats) -> NDArray[np.bool_]:
+    """Return which bounds hold a coordinate back, shape (n_batch, n_free)."""
+    low = (z <= problem.lower) & (gradient > 0)
+    high = (z >= problem.upper) & (gradient < 0)
+    return np.asarray(low | high)
+
+
+def _step(
+    problem: Problem, z: Floats, gradient: Floats, hessian: Floats, gauss: Floats, lam: Floats
+) -> tuple[Floats, Floats, NDArray[np.bool_]]:
+    """Return the damped Newton step inside the box, its slope gᵀs, and where M was convex."""
+    q = z.shape[1]
+    eye = np.eye(q, dtype=bool)
+    diagonal = np.maximum(
+        np.einsum("sii->si", gauss), 1e-12 * np.abs(gauss).max(axis=(1, 2))[:, None]
+    )
+    diagonal = diagonal + _TINY
+    blend = np.minimum(lam, 1.0)[:, None, None]
+    matrix = (1.0 - blend) * hessian + blend * gauss
+    matrix[:, eye] += np.maximum(lam - 1.0, 0.0)[:, None] * diagonal
+    scale = 1.0 / np.sqrt(diagonal)
+    matrix = matrix * scale[:, :, None] * scale[:, None, :]
+    rhs = -gradient * scale
+    bound = active_set(problem, z, gradient)
+    offset = np.zeros_like(z)
+    step = np.zeros_like(z)
+    convex = np.ones(len(z), dtype=bool)
+    todo = np.arange(len(z))
+    for _ in range(q + 1):
+        scaled, sound = _solve(matrix[todo], rhs[todo], bound[todo], offset[todo] / scale[todo])
+        step[todo], convex[todo] = scaled * scale[todo], sound
+        moved = z[todo] + step[todo]
+        out = ((moved < problem.lower) | (moved > problem.upper)) & ~bound[todo]
+        broken = out.any(axis=1)
+        if not broken.any():
+            break
+        todo, out, moved = todo[broken], out[broken], moved[broken]
+        edge = np.clip(moved, problem.lower, problem.upper) - z[todo]
+        offset[todo] = np.where(out, edge, offset[todo])
+        bound[todo] |= out
+    return step, np.einsum("si,si->s", gradient, step), convex
+
+
+def _solve(
+    matrix: Floats, rhs: Floats, bound: NDArray[np.bool_], offset: Floats
+) -> tuple[Floats, NDArray[np.bool_]]:
+    """Solve for the free coordinates, the bound ones moved by `offset`.
+
+    Where the matrix is not positive definite its eigenvalues are replaced by their sizes, so
+    that the step still descends (Dauphin et al. 2014); the second result is False there.
+    """
+    q = rhs.shape[1]
+    eye = np.eye(q)
+    if bound.any():
+        rhs = np.where(bound, offset, rhs - np.einsum("sij,sj->si", matrix, offset))
+        free = ~bound
+        matrix = np.where(free[:, :, None] & free[:, None, :], matrix, eye)
+    matrix = np.nan_to_num(matrix + 1e-15 * eye, nan=0.0, posinf=0.0, neginf=0.0)
+    convex = np.ones(len(rhs), dtype=bool)
+    try:
+        np.linalg.cholesky(matrix)
+    except np.linalg.LinAlgError:
+        values, vectors = np.linalg.eigh(matrix)
+        convex = values[:, 0] > 1e-15
+        size = np.maximum(np.abs(values), 1e-10 * np.abs(values).max(axis=1)[:, None] + 1e-300)
+        repaired = (vectors * size[:, None]) @ vectors.swapaxes(1, 2)
+        matrix = np.where(convex[:, None, None], matrix, repaired)
+    return np.asarray(np.linalg.solve(matrix, rhs[:, :, None])[:, :, 0]), convex

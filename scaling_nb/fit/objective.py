@@ -1,0 +1,94 @@
+"""What a fit minimises: Huber of log residuals, or squared residuals, with its derivatives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import FitError
+
+Floats = NDArray[np.float64]
+ObjectiveName = Literal["log-huber", "mse"]
+DEFAULT_DELTA = 1e-3
+"""δ of Hoffmann et al. 2022, appendix D.2."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """One objective at one batch of predictions, per run; each of shape (n_batch, n_runs).
+
+    Attributes
+    ----------
+    value : ndarray
+        f, so that the objective is Σ f.
+    slope : ndarray
+        ∂f/∂L̂.
+    bend : ndarray
+        ∂²f/∂L̂².
+    majorant : ndarray
+        The positive second derivative that iteratively reweighted least squares uses instead.
+    """
+
+    value: Floats
+    slope: Floats
+    bend: Floats
+    majorant: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """``log-huber``: Σ w Huber_δ(ln L - ln L̂). ``mse``: Σ w (L - L̂)².
+
+    Huber_δ(r) = r²/2 for |r| ≤ δ, else δ(|r| - δ/2).
+
+    References
+    ----------
+    Hoffmann et al. 2022, eq. D.2 (log-huber).
+    """
+
+    name: ObjectiveName = "log-huber"
+    delta: float = DEFAULT_DELTA
+
+    def __post_init__(self) -> None:
+        if self.name not in ("log-huber", "mse"):
+            raise FitError(f"objective {self.name!r} is unknown. It must be 'log-huber' or 'mse'.")
+        if not self.delta > 0:
+            raise FitError(f"delta is {self.delta}, but must be a positive number such as 1e-3.")
+
+    def residuals(self, observed: Floats, predicted: Floats) -> Floats:
+        """Return ln L - ln L̂ for log-huber, L - L̂ for mse."""
+        if self.name == "mse":
+            return observed - predicted
+        return np.log(observed) - np.log(predicted)
+
+    def start_weight(self, observed: Floats, weight: Floats) -> Floats:
+        """Return weights under which least squares is this objective's first approximation."""
+        return weight if self.name == "mse" else weight / observed**2
+
+    def terms(self, observed: Floats, predicted: Floats, weight: Floats) -> Terms:
+        """Return value and derivatives with respect to L̂, weighted, per run."""
+        if self.name == "mse":
+            residual = predicted - observed
+            twice = np.broadcast_to(2.0 * weight, residual.shape)
+            slope = twice * residual
+            return Terms(0.5 * slope * residual, slope, twice, twice)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            r = np.log(observed / predicted)
+            inverse = 1.0 / predicted
+        size = np.abs(r)
+        capped = np.minimum(size, self.delta)
+        value = weight * capped * (size - 0.5 * capped)
+        psi = weight * np.copysign(capped, r)
+        slope = -psi * inverse
+        square = inverse * inverse
+        inside = weight * (size <= self.delta)
+        bend = (inside + psi) * square
+        majorant = weight * square * (self.delta / np.maximum(size, self.delta))
+        return Terms(value, slope, bend, majorant)
+
+    def value(self, observed: Floats, predicted: Floats, weight: Any = 1.0) -> float:
+        """Return the objective: the sum over runs."""
+        return float(self.terms(observed, predicted, np.asarray(weight, float)).value.sum())

@@ -1,0 +1,84 @@
+"""A fit as JSON and back. Everything but the runs themselves, of which the hash remains."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import FitError
+from ..laws import Constraints, law_from_spec
+from .allocate import Scope
+from .compute import FlopModel
+from .notes import FitWarning
+
+_FORMAT = 1
+_PLAIN = (
+    "status", "objective", "delta", "n_runs", "data_hash", "source", "resampled", "level",
+)  # fmt: skip
+
+
+def encode(fit: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a :class:`LawFit` as a JSON-ready mapping."""
+    return {
+        "format": _FORMAT,
+        "law": fit["law"].to_spec(),
+        "params": dict(fit["params"]),
+        "intervals": {k: list(v) for k, v in fit["intervals"].items()},
+        "profile_intervals": {k: list(v) for k, v in fit["profile_intervals"].items()},
+        "objective_value": _finite(fit["objective_value"]),
+        "warnings": [note.to_dict() for note in fit["warnings"]],
+        "scope": None
+        if fit["scope"] is None
+        else {"N": list(fit["scope"].N), "D": list(fit["scope"].D), "C": list(fit["scope"].C)},
+        "constraints": {
+            "fixed": dict(fit["constraints"].fixed),
+            "shared": list(fit["constraints"].shared),
+        },
+        "flops": fit["flops"].to_dict(),
+        "samples": None if fit["samples"] is None else fit["samples"].tolist(),
+        **{name: fit[name] for name in _PLAIN},
+    }
+
+
+def decode(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a :class:`LawFit` that :func:`encode` wrote."""
+    if data.get("format") != _FORMAT:
+        raise FitError(f"this file has format {data.get('format')!r}, but {_FORMAT} is needed.")
+    scope = data["scope"]
+    value = data["objective_value"]
+    return {
+        "law": law_from_spec(data["law"]),
+        "params": dict(data["params"]),
+        "intervals": {k: tuple(v) for k, v in data["intervals"].items()},
+        "profile_intervals": {k: tuple(v) for k, v in data["profile_intervals"].items()},
+        "objective_value": float("nan") if value is None else value,
+        "warnings": tuple(FitWarning.from_dict(note) for note in data["warnings"]),
+        "scope": None if scope is None else Scope(**{k: tuple(v) for k, v in scope.items()}),
+        "constraints": Constraints(
+            fixed=dict(data["constraints"]["fixed"]), shared=tuple(data["constraints"]["shared"])
+        ),
+        "flops": FlopModel(**data["flops"]),
+        "samples": None if data["samples"] is None else np.array(data["samples"], float),
+        **{name: data[name] for name in _PLAIN},
+    }
+
+
+def read(source: str | os.PathLike[str]) -> Mapping[str, Any]:
+    """Parse JSON text, or the file at a path."""
+    text = os.fspath(source)
+    if not text.lstrip().startswith("{"):
+        text = Path(text).read_text(encoding="utf-8")
+    try:
+        data = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise FitError(f"this is not a fit in JSON: {error}.") from error
+    return dict(data)
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None

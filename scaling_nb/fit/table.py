@@ -1,0 +1,113 @@
+"""Fits and allocations as tables: DataFrame, markdown, LaTeX."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from ..errors import FitError
+from ..laws import Law
+from .allocate import Allocation, Interval
+
+_HEADS = {
+    "C": ("C (FLOP)", "$C$ (FLOP)"),
+    "n_params": ("N (parameters)", "$N^*$"),
+    "n_tokens": ("D (tokens)", "$D^*$"),
+    "loss": ("loss", "loss"),
+    "tokens_per_param": ("tokens/parameter", "$D^*/N^*$"),
+}
+
+
+def allocation_frame(answers: Sequence[Allocation]) -> pd.DataFrame:
+    """Return one row a budget; ``*_low`` and ``*_high`` are the ends of the intervals."""
+    rows: list[dict[str, float]] = []
+    for item in answers:
+        row = {"C": item.compute}
+        for name in list(_HEADS)[1:]:
+            row[name] = getattr(item, name)
+            if name in item.intervals:
+                row[f"{name}_low"], row[f"{name}_high"] = item.intervals[name]
+        row["near_optimal_low"], row["near_optimal_high"] = item.near_optimal
+        row["extrapolation"] = item.extrapolation
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def chinchilla_table(answers: Sequence[Allocation], *, format: str = "frame") -> Any:
+    """Return the answers as a DataFrame, or as markdown or LaTeX text."""
+    if format == "frame":
+        return allocation_frame(answers)
+    if format not in ("markdown", "latex"):
+        raise FitError(f"format {format!r} is unknown. Use 'frame', 'markdown' or 'latex'.")
+    latex = format == "latex"
+    cells = [[_cell(item.compute, None, latex)] + _answers(item, latex) for item in answers]
+    heads = [pair[latex] for pair in _HEADS.values()]
+    if not latex:
+        lines = [heads, ["---:"] * len(heads), *cells]
+        return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    body = " \\\\\n".join(" & ".join(line) for line in cells)
+    return (
+        f"\\begin{{tabular}}{{{'r' * len(heads)}}}\n\\hline\n{' & '.join(heads)} \\\\\n\\hline\n"
+        f"{body} \\\\\n\\hline\n\\end{{tabular}}"
+    )
+
+
+def _answers(item: Allocation, latex: bool) -> list[str]:
+    return [
+        _cell(getattr(item, name), item.intervals.get(name), latex) for name in list(_HEADS)[1:]
+    ]
+
+
+def _cell(value: float, interval: Interval | None, latex: bool) -> str:
+    text = _number(value, latex)
+    if interval is None:
+        return text
+    dash = "--" if latex else "–"
+    return f"{text} ({_number(interval[0], latex)}{dash}{_number(interval[1], latex)})"
+
+
+def _number(value: float, latex: bool) -> str:
+    text = f"{value:.3g}"
+    if latex and "e" in text:
+        mantissa, exponent = text.split("e")
+        return f"${mantissa} \\times 10^{{{int(exponent)}}}$"
+    return text
+
+
+def parameter_frame(
+    law: Law,
+    params: Mapping[str, float],
+    intervals: Mapping[str, Interval],
+    *,
+    fixed: Collection[str] = (),
+    exponent: tuple[float, Interval | None] | None = None,
+) -> pd.DataFrame:
+    """Return one row a parameter: value, interval, meaning; last the exponent a of N* ∝ C^a."""
+    rows: list[dict[str, Any]] = []
+    for parameter in law.parameters:
+        low, high = intervals.get(parameter.name, (None, None))
+        rows.append(
+            {
+                "parameter": parameter.name,
+                "value": params[parameter.name],
+                "low": low,
+                "high": high,
+                "meaning": parameter.meaning + (" (held)" if parameter.name in fixed else ""),
+            }
+        )
+    if exponent is not None:
+        value, interval = exponent
+        low, high = interval or (None, None)
+        rows.append(
+            {
+                "parameter": "a",
+                "value": value,
+                "low": low,
+                "high": high,
+                "meaning": "N* grows as C^a, a = beta / (alpha + beta)",
+            }
+        )
+    frame = pd.DataFrame(rows)
+    return frame if intervals else frame.drop(columns=["low", "high"])
