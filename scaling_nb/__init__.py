@@ -50,52 +50,24 @@ def __dir__() -> list[str]:
 if TYPE_CHECKING:  # so that type checkers and editors see the names too
     from .errors import (
         FitError as FitError,
-    )
-    from .errors import (
         PlanError as PlanError,
-    )
-    from .errors import (
         RecipeError as RecipeError,
-    )
-    from .errors import (
         RunsError as RunsError,
-    )
-    from .errors import (
         ScalingError as ScalingError,
-    )
-    from .errors import (
         ScalingWarning as ScalingWarning,
-    )
-    from .errors import (
         TooFewRunsError as TooFewRunsError,
     )
     from .fit import (
         Allocation as Allocation,
-    )
-    from .fit import (
         FitWarning as FitWarning,
-    )
-    from .fit import (
         LawFit as LawFit,
-    )
-    from .fit import (
         backtest as backtest,
-    )
-    from .fit import (
         fit_law as fit_law,
     )
     from .laws import (
         ChinchillaLaw as ChinchillaLaw,
-    )
-    from .laws import (
         DataConstrainedLaw as DataConstrainedLaw,
-    )
-    from .laws import (
         KaplanLaw as KaplanLaw,
-    )
-    from .laws import (
         PowerLaw as PowerLaw,
     )
-    from .records import Run as Run
-    from .records import RunSpec as RunSpec
-    from .records import RunTable as RunTable
+    from .records import Run as Run, RunSpec as RunSpec, RunTable as RunTable
