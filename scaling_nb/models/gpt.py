@@ -57,9 +57,7 @@ class GPT(nn.Module):
             )
         self.d_model, self.n_layers, self.context = d_model, n_layers, context
         self.token_embedding = nn.Embedding(vocab_size, d_model)
-        self.position_embedding = (
-            nn.Embedding(context, d_model) if positions == "learned" else None
-        )
+        self.position_embedding = nn.Embedding(context, d_model) if positions == "learned" else None
         if positions == "rotary":
             cos, sin = _rotary_table(context, d_model // n_heads, rope_base)
             self.register_buffer("rotary_cos", cos, persistent=False)

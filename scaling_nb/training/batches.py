@@ -40,9 +40,10 @@ class BatchSource(Protocol):
         Tokens before data is repeated; None where it cannot be known.
     """
 
-    tokens_per_step: int
-    unique_tokens: int | None
-
+    @property
+    def tokens_per_step(self) -> int: ...
+    @property
+    def unique_tokens(self) -> int | None: ...
     def batches(self, seed: int, start: int = 0) -> Iterator[Batch]:
         """Yield batches `start`, `start` + 1, … of the endless order that `seed` decides."""
         ...

@@ -141,7 +141,9 @@ def count_flops(
     if callable(choice):
         per_token = float(choice(model if not _is_meta(model) else build(), batch))
         if not 0 < per_token < float("inf"):
-            raise RecipeError(f"flops(model, batch) returned {per_token}. Return FLOP per token, > 0.")
+            raise RecipeError(
+                f"flops(model, batch) returned {per_token}. Return FLOP per token, > 0."
+            )
         return counts, per_token
     return counts, 6.0 * counts.total
 

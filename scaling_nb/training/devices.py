@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 
 import torch
 
@@ -10,7 +12,7 @@ from ..errors import RecipeError
 
 
 def choose_device(device: torch.device | str | None) -> torch.device:
-    """Return the device asked for, or the first CUDA device, or the CPU.
+    """Return the device asked for, or all CUDA devices (``cuda``), or the CPU.
 
     Raises
     ------
@@ -18,7 +20,7 @@ def choose_device(device: torch.device | str | None) -> torch.device:
         The device's name is unknown, or there is no such device.
     """
     if device is None:
-        return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+        return torch.device("cuda") if torch.cuda.is_available() else torch.device("cpu")
     try:
         chosen = torch.device(device)
     except RuntimeError as error:
@@ -33,6 +35,15 @@ def choose_device(device: torch.device | str | None) -> torch.device:
     return chosen
 
 
+def worker_devices(device: torch.device) -> list[torch.device]:
+    """Return the device of each worker: every GPU, or the named one; the CPU once per core."""
+    if device.type == "cpu":
+        return [device] * cpu_count()
+    if device.type == "cuda" and device.index is None:
+        return [torch.device("cuda", i) for i in range(torch.cuda.device_count())]
+    return [device]
+
+
 def cpu_count() -> int:
     """Return the number of cores this process may use (affinity and cgroup quota)."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -44,3 +55,18 @@ def cpu_count() -> int:
     except (OSError, ValueError):
         pass
     return max(1, cores or 1)
+
+
+@contextlib.contextmanager
+def use_one_thread() -> Iterator[None]:
+    """Let torch use one core in this thread; the pool of OpenMP threads is left as it was.
+
+    One worker a core beats one worker with all cores at the sizes a CPU sweep trains, and a sum
+    in one thread has one order: the losses do not depend on the number of cores.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

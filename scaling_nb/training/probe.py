@@ -37,7 +37,11 @@ class ProbeResult:
 
 
 def check_callables(
-    build_model: object, size: str, model_kwargs: Mapping[str, Any], loss_fn: object, step_fn: object
+    build_model: object,
+    size: str,
+    model_kwargs: Mapping[str, Any],
+    loss_fn: object,
+    step_fn: object,
 ) -> None:
     """Refuse what can be seen to be wrong without building anything; raise `RecipeError`."""
     if isinstance(build_model, nn.Module):
@@ -78,7 +82,9 @@ def _check_arguments(build_model: Callable[..., Any], size: str, kwargs: Mapping
         return
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         return
-    known = [n for n, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    known = [
+        n for n, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+    ]
     name = getattr(build_model, "__name__", type(build_model).__name__)
     for argument, source in [(size, "size="), *((k, "model_kwargs") for k in kwargs)]:
         if argument not in known:
@@ -234,9 +240,7 @@ def _check_outputs(outputs: Any, loss_fn: LossFn | None) -> None:
         )
 
 
-def _loss_failed(
-    model: nn.Module, batch: Batch, step_fn: StepFn | None, error: Exception
-) -> str:
+def _loss_failed(model: nn.Module, batch: Batch, step_fn: StepFn | None, error: Exception) -> str:
     what = f"{type(error).__name__}: {error}"
     if step_fn is not None:
         return (

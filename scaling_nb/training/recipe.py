@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,21 +10,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import RecipeError, ScalingWarning
+from ..errors import RecipeError
+from ..plan import SIZE_LADDER
 from ..records import content_hash
 from .batches import Batch, seeded_globals
 from .counting import FlopChoice, ModelSize, count_flops
 from .data import PreparedData, prepare_data
-from .devices import choose_device
+from .devices import choose_device, worker_devices
 from .fingerprint import describe
+from .lr_range import RangeTest, interpolate_rates, range_test
 from .optimizers import OptimizerChoice, build_optimizer, check_optimizer
 from .probe import LossFn, ProbeResult, StepFn, check_callables, loss_of_batch, probe
-from .schedules import ScheduleName, check_schedule
-
-SIZE_LADDER: tuple[int, ...] = tuple(
-    sorted({1} | {2**k for k in range(1, 17)} | {3 * 2**k for k in range(16)})
-)
-"""Sizes that are tried where the recipe names none: 1, 2, 3, 4, 6, 8, 12, …, 65536."""
+from .schedules import ScheduleName, check_schedule, cooldown_start
+from .timing import StepCost, measure_step
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -96,7 +93,7 @@ class Recipe:
     grad_clip: float | None = 1.0
     flops: FlopChoice = "counted"
     eval_tokens: int = 2**16
-    device: torch.device | str | None = None
+    device: torch.device = None  # type: ignore[assignment]
     name: str = ""
 
     data: PreparedData = field(init=False, repr=False)
@@ -105,15 +102,14 @@ class Recipe:
     _sizes_seen: dict[int | float, ModelSize | RecipeError] = field(
         init=False, repr=False, default_factory=dict
     )
+    range_tests: dict[int | float, RangeTest] = field(init=False, repr=False, default_factory=dict)
     _lock: Any = field(init=False, repr=False, default_factory=threading.RLock)
 
     def __post_init__(self) -> None:
         put = object.__setattr__
         put(self, "model_kwargs", dict(self.model_kwargs or {}))
         self._check_arguments()
-        check_callables(
-            self.build_model, self.size, self.model_kwargs, self.loss_fn, self.step_fn
-        )
+        check_callables(self.build_model, self.size, self.model_kwargs, self.loss_fn, self.step_fn)
         self.model_kwargs.pop(self.size, None)  # type: ignore[attr-defined]
         put(self, "optimizer", check_optimizer(self.optimizer))
         check_schedule(self.schedule)
@@ -186,10 +182,9 @@ class Recipe:
         return self.build_model(**{self.size: value}, **self.model_kwargs)
 
     def build_seeded(self, value: int | float, seed: int) -> nn.Module:
-        """Build the model of one size, initialised by `seed` alone, on the recipe's device."""
+        """Build the model of one size on the CPU, initialised by `seed` alone."""
         with seeded_globals(seed):
-            model = self.build(value)
-        return model.to(self.device)
+            return self.build(value)
 
     def build_optimizer(self, model: nn.Module, lr: float | None) -> torch.optim.Optimizer:
         """Make the optimizer of one model at its peak learning rate."""
@@ -239,21 +234,53 @@ class Recipe:
             return RecipeError(f"{type(error).__name__}: {error}")
         return ModelSize(value=value, counts=counts, flops_per_token=per_token)
 
-    def learning_rate(self, n_params: int) -> float | None:
-        """Return the peak rate for a model of N parameters.
+    def learning_rates(self, values: Sequence[int | float]) -> dict[int | float, float | None]:
+        """Return the peak rate of each size; None where the user's optimizer function decides.
 
-        None where the user's own optimizer function decides; NaN while ``lr="auto"`` has not
-        been tested (``scaling_nb.training.lr_range`` does that, once per plan).
+        With ``lr="auto"`` the smallest and the largest of `values` are range-tested first, which
+        trains about a thousand steps of each; the tests are kept in :attr:`range_tests`.
         """
-        if callable(self.optimizer) or self.optimizer is None:
-            return None
-        lr = self.optimizer["lr"]
+        lr = self.optimizer["lr"] if isinstance(self.optimizer, Mapping) else None
+        n_params = [self.inspect_size(value).counts.total for value in values]
         if lr == "auto":
-            return float("nan")
-        rate = float(lr(n_params)) if callable(lr) else float(lr)
+            rates: list[float | None] = [*interpolate_rates(self._tested(values), n_params)]
+        elif callable(lr):
+            rates = [self._checked_rate(lr, n) for n in n_params]
+        else:
+            rates = [None if lr is None else float(lr)] * len(n_params)
+        return dict(zip(values, rates, strict=True))
+
+    def _tested(self, values: Sequence[int | float]) -> list[RangeTest]:
+        ends = sorted({min(values, key=self._n_total), max(values, key=self._n_total)})
+        for value in ends:
+            if value not in self.range_tests:
+                self.range_tests[value] = range_test(self, value, self._n_total(value))
+        return sorted((self.range_tests[v] for v in ends), key=lambda test: test.n_params)
+
+    def _n_total(self, value: int | float) -> int:
+        return self.inspect_size(value).counts.total
+
+    @staticmethod
+    def _checked_rate(lr: Callable[[int], float], n_params: int) -> float:
+        rate = float(lr(n_params))
         if not 0 < rate < float("inf"):
             raise RecipeError(f"lr({n_params}) returned {rate}. Return a positive rate.")
         return rate
+
+    def measure_step(
+        self, value: int | float, *, lr: float | None = None, workers: int = 1
+    ) -> StepCost:
+        """Time a few real steps of one size; see ``scaling_nb.training.timing``."""
+        return measure_step(self, value, lr=lr, workers=workers)
+
+    def can_branch(self, n_steps: int) -> bool:
+        """Whether a run of `n_steps` can be a branch of a longer run's trunk."""
+        return self.schedule == "wsd" and cooldown_start(n_steps) >= self.warmup_steps
+
+    @property
+    def default_workers(self) -> int:
+        """Runs that train at once: one per GPU, or one per core."""
+        return len(worker_devices(self.device))
 
     @property
     def recipe_id(self) -> str:
@@ -277,13 +304,3 @@ class Recipe:
             "grad_clip": self.grad_clip,
             "eval_tokens": self.data.eval_tokens,
         }
-
-
-def warn_if_missing_gpu(recipe: Recipe) -> None:
-    """Say so where a GPU was asked for and the CPU is what there is."""
-    if torch.device(recipe.device or "cpu").type == "cpu" and torch.cuda.is_available():
-        warnings.warn(
-            "a GPU is available but the recipe trains on the CPU. Leave device=None to use it.",
-            ScalingWarning,
-            stacklevel=2,
-        )

@@ -1,0 +1,69 @@
+"""Background threads: one per GPU; on the CPU one per core, each with one torch thread."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import torch
+
+from ..events import Event
+from ..training.devices import use_one_thread, worker_devices
+from ..training.recipe import Recipe
+from ..training.trunk import train_trunk
+from .base import JobQueue
+
+
+class ThreadExecutor:
+    """Trains one job per worker thread.
+
+    Parameters
+    ----------
+    n_workers : int, optional
+        None: one per GPU, or one per core. More than there are devices share them.
+    """
+
+    name = "threads"
+
+    def __init__(self, n_workers: int | None = None) -> None:
+        self.n_workers = n_workers
+
+    def workers(self, recipe: Recipe) -> int:
+        """Return how many jobs train at once; 1 where steps draw from the global generator."""
+        if recipe.probed.draws_random and recipe.device.type == "cpu":
+            return 1
+        return self.n_workers or recipe.default_workers
+
+    def run(
+        self,
+        recipe: Recipe,
+        jobs: JobQueue,
+        *,
+        emit: Callable[[Event], None],
+        check: Callable[[], None],
+    ) -> None:
+        """Train until the queue is empty; raise what the first failing worker raised."""
+        errors: list[BaseException] = []
+
+        def work(device: torch.device) -> None:
+            try:
+                # A thread's own setting: the default pool of each worker would fight the others'.
+                with use_one_thread():
+                    while not errors and (job := jobs.take()) is not None:
+                        train_trunk(recipe, job, emit=emit, check=check, device=device)
+            except BaseException as error:
+                errors.append(error)
+
+        devices = worker_devices(recipe.device)
+        threads = [
+            threading.Thread(
+                target=work, args=(devices[i % len(devices)],), name=f"trainer-{i}", daemon=True
+            )
+            for i in range(min(self.workers(recipe), max(1, len(jobs))))
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if errors:
+            raise errors[0]

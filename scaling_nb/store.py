@@ -1,0 +1,278 @@
+"""The run store: one SQLite file that holds plans, runs and training curves.
+
+Curves are stored in chunks, two arrays a row; one writer thread commits what has gathered, at
+least every half second. A run is stored under its content hash, so two plans in one file share
+the runs they have in common.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import StoreError
+from .plan import SweepPlan
+from .records import Run
+
+SCHEMA_VERSION = 1
+FLUSH_SECONDS = 0.3
+
+_SCHEMA = """
+CREATE TABLE meta   (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE sweeps (sweep_id TEXT PRIMARY KEY, plan TEXT NOT NULL, recipe TEXT NOT NULL,
+                     created REAL NOT NULL);
+CREATE TABLE runs   (run_id TEXT PRIMARY KEY, result TEXT NOT NULL,
+                     updated REAL NOT NULL);
+CREATE TABLE chunks (id INTEGER PRIMARY KEY, run_id TEXT NOT NULL, n INTEGER NOT NULL,
+                     tokens BLOB NOT NULL, loss BLOB NOT NULL);
+CREATE INDEX chunks_by_run ON chunks (run_id);
+"""
+
+Write = Callable[[sqlite3.Connection], object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredSweep:
+    """A sweep as the store knows it.
+
+    Attributes
+    ----------
+    plan : SweepPlan
+    recipe_parts : mapping
+        What the recipe's hash was made of, to say what differs when another recipe comes.
+    """
+
+    sweep_id: str
+    plan: SweepPlan
+    recipe_parts: Mapping[str, Any]
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+class RunStore:
+    """Plans, runs and curves in one SQLite file (WAL).
+
+    Thread-safe: writes are queued and return at once, one thread commits them in order; reads
+    open their own connection and see what has been committed (:meth:`flush` waits for that).
+    Several processes may read while one writes.
+
+    Parameters
+    ----------
+    path : path-like
+        Made if it does not exist, with its folder.
+
+    Raises
+    ------
+    StoreError
+        The file is no store, is of a newer version, or cannot be opened.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._queue: queue.SimpleQueue[Write | threading.Event | None] = queue.SimpleQueue()
+        self._error: Exception | None = None
+        self._closed = False
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self._connect() as connection:
+                self._prepare(connection)
+        except (sqlite3.Error, OSError) as error:
+            if isinstance(error, StoreError):
+                raise
+            raise StoreError(
+                f"{self.path} cannot be opened as a run store: {error}. Give the path of a store, "
+                "or of a new file in a folder that can be written."
+            ) from error
+        self._writer = threading.Thread(target=self._write_loop, name="run-store", daemon=True)
+        self._writer.start()
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.path, timeout=30, isolation_level=None)
+        connection.execute("PRAGMA synchronous=NORMAL")
+        return connection
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        connection.execute("PRAGMA journal_mode=WAL")
+        # IMMEDIATE: two kernels that open a new file at once must not both make the tables.
+        connection.execute("BEGIN IMMEDIATE")
+        tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master")}
+        if "meta" in tables:
+            self._check_version(connection)
+        elif tables:
+            raise StoreError(f"{self.path} is an SQLite file, but no run store. Give another path.")
+        else:
+            for statement in _SCHEMA.split(";")[:-1]:
+                connection.execute(statement)
+            connection.execute("INSERT INTO meta VALUES ('schema', ?)", (str(SCHEMA_VERSION),))
+        connection.execute("COMMIT")
+
+    def _check_version(self, connection: sqlite3.Connection) -> None:
+        row = connection.execute("SELECT value FROM meta WHERE key='schema'").fetchone()
+        if row is None or int(row[0]) > SCHEMA_VERSION:
+            found = "none" if row is None else row[0]
+            raise StoreError(
+                f"{self.path} has store version {found}, and this scaling_nb reads up to "
+                f"{SCHEMA_VERSION}. Upgrade scaling_nb, or use another file."
+            )
+
+    def save_sweep(self, plan: SweepPlan, recipe_parts: Mapping[str, Any]) -> str:
+        """Store a plan and what its recipe was made of; returns the sweep's identifier."""
+        row = (plan.plan_id, _json(plan.to_dict()), _json(dict(recipe_parts)), time.time())
+        self._put(
+            lambda c: c.execute(
+                "INSERT INTO sweeps (sweep_id, plan, recipe, created) VALUES (?, ?, ?, ?) "
+                "ON CONFLICT DO UPDATE SET created = excluded.created",
+                row,
+            )
+        )
+        return plan.plan_id
+
+    def load_sweep(self) -> StoredSweep | None:
+        """Return the sweep that was started last, or None."""
+        row = self._read(
+            "SELECT sweep_id, plan, recipe FROM sweeps ORDER BY created DESC, rowid DESC LIMIT 1"
+        )
+        if not row:
+            return None
+        sweep_id, plan, recipe = row[0]
+        return StoredSweep(
+            sweep_id=sweep_id,
+            plan=SweepPlan.from_dict(json.loads(plan)),
+            recipe_parts=json.loads(recipe),
+        )
+
+    def put_run(self, run: Run) -> None:
+        """Store how a run ended, in place of what was known of it."""
+        row = (run.run_id, _json(asdict(run)), time.time())
+        self._put(
+            lambda c: c.execute(
+                "INSERT INTO runs (run_id, result, updated) VALUES (?, ?, ?) ON CONFLICT "
+                "DO UPDATE SET result = excluded.result, updated = excluded.updated",
+                row,
+            )
+        )
+
+    def runs(self) -> dict[str, Run]:
+        """Return every run that has ended, by run_id."""
+        rows = self._read("SELECT run_id, result FROM runs")
+        return {run_id: Run(**json.loads(result)) for run_id, result in rows}
+
+    def append(self, run_id: str, tokens: NDArray[np.int64], loss: NDArray[np.float32]) -> None:
+        """Add points to a run's curve, both of shape (n_points,)."""
+        row = (
+            run_id,
+            len(tokens),
+            np.ascontiguousarray(tokens, dtype="<i8").tobytes(),
+            np.ascontiguousarray(loss, dtype="<f4").tobytes(),
+        )
+        self._put(
+            lambda c: c.execute(
+                "INSERT INTO chunks (run_id, n, tokens, loss) VALUES (?, ?, ?, ?)", row
+            )
+        )
+
+    def clear_curve(self, run_id: str) -> None:
+        """Forget a run's curve: the run starts again."""
+        self._put(lambda c: c.execute("DELETE FROM chunks WHERE run_id = ?", (run_id,)))
+
+    def curve(self, run_id: str) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Return a run's training curve so far: (tokens, loss), each of shape (n_points,)."""
+        rows = self._read("SELECT tokens, loss FROM chunks WHERE run_id = ? ORDER BY id", run_id)
+        tokens = np.frombuffer(b"".join(row[0] for row in rows), dtype="<i8")
+        return tokens, np.frombuffer(b"".join(row[1] for row in rows), dtype="<f4")
+
+    def _read(self, query: str, *parameters: object) -> list[Any]:
+        try:
+            connection = self._connect()
+            try:
+                return connection.execute(query, parameters).fetchall()
+            finally:
+                connection.close()
+        except sqlite3.Error as error:
+            raise StoreError(f"{self.path} cannot be read: {error}.") from error
+
+    def _put(self, write: Write) -> None:
+        if self._closed:
+            raise StoreError(f"{self.path} is closed. Open it again with RunStore(path).")
+        self._raise_failure()
+        self._queue.put(write)
+
+    def flush(self) -> None:
+        """Wait until everything put so far is committed; raise `StoreError` if it cannot be."""
+        if not self._closed:
+            done = threading.Event()
+            self._queue.put(done)
+            done.wait()
+        self._raise_failure()
+
+    def close(self) -> None:
+        """Commit what is left and stop the writer; a second call does nothing."""
+        if not self._closed:
+            self._closed = True
+            self._queue.put(None)
+            self._writer.join()
+        self._raise_failure()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _raise_failure(self) -> None:
+        if self._error is not None:
+            raise StoreError(f"{self.path} cannot be written: {self._error}.") from self._error
+
+    def _write_loop(self) -> None:
+        connection = self._connect()
+        open_ended = True
+        while open_ended:
+            batch, waiting, open_ended = self._gather()
+            if batch and self._error is None:
+                try:
+                    connection.execute("BEGIN IMMEDIATE")
+                    for write in batch:
+                        write(connection)
+                    connection.execute("COMMIT")
+                except sqlite3.Error as error:
+                    self._error = error
+            for done in waiting:
+                done.set()
+        connection.close()
+
+    def _gather(self) -> tuple[list[Write], list[threading.Event], bool]:
+        """Take what comes within `FLUSH_SECONDS`; at once where somebody waits or closes."""
+        batch: list[Write] = []
+        timeout: float | None = None
+        while True:
+            try:
+                item = self._queue.get(timeout=timeout)
+            except queue.Empty:
+                return batch, [], True
+            if item is None:
+                return batch, [], False
+            if isinstance(item, threading.Event):
+                return batch, [item], True
+            batch.append(item)
+            timeout = FLUSH_SECONDS
+            if len(batch) >= 256:
+                return batch, [], True

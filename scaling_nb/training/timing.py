@@ -1,0 +1,93 @@
+"""What a step costs here and now: seconds and memory, measured on real steps."""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from threading import Barrier
+
+import psutil
+import torch
+
+from .devices import use_one_thread
+from .trainer import Trainable, Trainer, own_generator
+
+_WARM_STEPS = 3
+_LEAST_STEPS = 8
+_ENOUGH_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepCost:
+    """Cost of one optimiser step of one size, and of one evaluation.
+
+    Attributes
+    ----------
+    step_seconds : float, seconds
+        Median over measured steps, with as many workers training at once as the sweep will have.
+    step_spread : tuple of float, seconds
+        First and third quartile.
+    eval_seconds : float, seconds
+    peak_bytes : int, bytes
+        Memory one run adds: weights, gradients, optimizer state and activations.
+    """
+
+    step_seconds: float
+    step_spread: tuple[float, float]
+    eval_seconds: float
+    peak_bytes: int
+
+
+def measure_step(
+    recipe: Trainable, value: int | float, *, lr: float | None, workers: int = 1
+) -> StepCost:
+    """Time real steps of one size with `workers` training at once; nothing of it is kept."""
+    workers = 1 if recipe.probed.draws_random else workers
+    together = Barrier(workers)
+    with ThreadPoolExecutor(workers) as pool:
+        costs = list(pool.map(lambda i: _measure(recipe, value, lr, i, together), range(workers)))
+    steps = [s for cost in costs for s in cost[0]]
+    quartiles = statistics.quantiles(steps, n=4)
+    return StepCost(
+        step_seconds=quartiles[1],
+        step_spread=(quartiles[0], quartiles[2]),
+        eval_seconds=statistics.median(cost[1] for cost in costs),
+        peak_bytes=max(cost[2] for cost in costs),
+    )
+
+
+def _measure(
+    recipe: Trainable, value: int | float, lr: float | None, seed: int, together: Barrier
+) -> tuple[list[float], float, int]:
+    on_gpu = recipe.device.type == "cuda"
+    with use_one_thread(), own_generator(recipe, seed):
+        gc.collect()
+        if on_gpu:
+            torch.cuda.reset_peak_memory_stats(recipe.device)
+        before = _memory(recipe, on_gpu)
+        trainer = Trainer(recipe, value, seed=seed, lr=lr)
+        trainer.train(_WARM_STEPS, 10**6, report=lambda piece: None)
+        used = max(_parameter_bytes(trainer), _memory(recipe, on_gpu) - before)
+        together.wait()
+        seconds: list[float] = []
+        while len(seconds) < _LEAST_STEPS or sum(seconds) < _ENOUGH_SECONDS:
+            began = time.perf_counter()
+            trainer.train(trainer.step + 1, 10**6, report=lambda piece: None)
+            seconds.append(time.perf_counter() - began)
+        began = time.perf_counter()
+        trainer.evaluate()
+        return seconds, time.perf_counter() - began, used
+
+
+def _memory(recipe: Trainable, on_gpu: bool) -> int:
+    if on_gpu:
+        return int(torch.cuda.max_memory_allocated(recipe.device))
+    return int(psutil.Process().memory_info().rss)
+
+
+def _parameter_bytes(trainer: Trainer) -> int:
+    """Weights, gradients and two moments: the least that AdamW can need."""
+    return 4 * sum(p.numel() * p.element_size() for p in trainer.parameters)
