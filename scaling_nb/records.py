@@ -7,18 +7,23 @@ tokens (samples where there are no tokens), C in FLOP, loss in nats per token.
 from __future__ import annotations
 
 import hashlib
+import html
 import json
 import math
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from .errors import RunsError
-from .flops import Convention, ParamCounts
+from .budgets import infer_budgets
+from .columns import TEXT, select, summary
+from .errors import RunsError, ScalingWarning
+from .flops import CONVENTIONS, Convention, ParamCounts, check_convention
+from .reading import Reading, read_csv, read_frame
 
 if TYPE_CHECKING:
     import os
@@ -168,12 +173,11 @@ class Run:
     excluded: str = ""
 
 
-_TEXT = frozenset({"run_id", "status", "group", "schedule", "message", "excluded"})
 COLUMNS: tuple[str, ...] = tuple(f.name for f in fields(Run))
 """Columns of a run table, in the order they are written."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class RunTable:
     """Runs as columns, frozen: the one thing every fit takes.
 
@@ -184,14 +188,17 @@ class RunTable:
     ----------
     columns : mapping of str to ndarray, shape (n_rows,)
         All rows, excluded ones too; keys are at least :data:`COLUMNS`.
+    notes : tuple of str
+        What was assumed when the table was read, such as C = 6·N·D.
     """
 
     columns: Mapping[str, NDArray[Any]] = field(repr=False)
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         frozen = {}
         for name, values in self.columns.items():
-            values = np.asarray(values, dtype=object if name in _TEXT else None).copy()
+            values = np.asarray(values, dtype=object if name in TEXT else None).copy()
             values.flags.writeable = False
             frozen[name] = values
         object.__setattr__(self, "columns", MappingProxyType(frozen))
@@ -203,11 +210,54 @@ class RunTable:
         return cls(
             columns={
                 name: np.array(
-                    [getattr(run, name) for run in rows], dtype=object if name in _TEXT else float
+                    [getattr(run, name) for run in rows], dtype=object if name in TEXT else float
                 )
                 for name in COLUMNS
             }
         )
+
+    @classmethod
+    def from_frame(cls, frame: pd.DataFrame, *, columns: Mapping[str, str] | None = None) -> Self:
+        """Read a DataFrame of runs with at least N, D and loss, under these or other names.
+
+        Rows that cannot be fitted stay in the table, excluded with their reason, and a
+        :class:`ScalingWarning` lists the first of them. C is 6·N·D where there is none; rows
+        that repeat another's N and D are seeds; other columns are kept.
+
+        Parameters
+        ----------
+        frame : DataFrame
+            N in parameters, D in tokens, C in FLOP, loss in nats per token; "70B" is understood.
+        columns : mapping of str to str
+            Known column to the frame's own, such as ``{"N": "size_of_model"}``.
+
+        Raises
+        ------
+        RunsError
+            If a column is missing or ambiguous, or no row can be used.
+        """
+        return cls._from_reading(read_frame(frame, columns))
+
+    @classmethod
+    def from_csv(
+        cls, path: str | os.PathLike[str], *, columns: Mapping[str, str] | None = None
+    ) -> Self:
+        """Read a CSV of runs (comma, semicolon or tab), as :meth:`from_frame` does.
+
+        What :meth:`to_csv` wrote comes back unchanged, exclusions and their reasons included.
+
+        Raises
+        ------
+        RunsError
+            If the file is empty, a column is missing or ambiguous, or no row can be used.
+        """
+        return cls._from_reading(read_frame(read_csv(path), columns, first_line=2))
+
+    @classmethod
+    def _from_reading(cls, reading: Reading) -> Self:
+        for complaint in reading.complaints:
+            warnings.warn(complaint, ScalingWarning, stacklevel=3)
+        return cls(columns=reading.columns, notes=reading.notes)
 
     @property
     def included(self) -> NDArray[np.bool_]:
@@ -249,9 +299,7 @@ class RunTable:
     def exclusions(self) -> dict[str, str]:
         """Reason by run_id for each excluded run."""
         out = ~self.included
-        return dict(
-            zip(self.columns["run_id"][out], self.columns["excluded"][out], strict=True)
-        )
+        return dict(zip(self.columns["run_id"][out], self.columns["excluded"][out], strict=True))
 
     def __len__(self) -> int:
         return int(self.included.sum())
@@ -274,8 +322,86 @@ class RunTable:
         if missing := wanted - set(known):
             raise RunsError(f"no run is called {', '.join(sorted(map(repr, missing)))}.")
         marks = self.columns["excluded"].copy()
-        marks[np.isin(known.astype(str), list(wanted))] = reason
-        return type(self)(columns={**self.columns, "excluded": marks})
+        marks[np.fromiter((run_id in wanted for run_id in known), bool, len(known))] = reason
+        return self._with(excluded=marks)
+
+    def _with(self, **changed: NDArray[Any]) -> Self:
+        return replace(self, columns={**self.columns, **changed})
+
+    def where(self, mask: ArrayLike | None = None, **conditions: Any) -> Self:
+        """Return the table of those rows alone that satisfy every condition.
+
+        Parameters
+        ----------
+        mask : array_like of bool, shape (n_runs,) or (n_rows,)
+            Rows to keep: of those that count, or of all.
+        **conditions
+            Column name to a value, a list of values, or a pair (low, high), both included and
+            either of them None: ``runs.where(budget=1e18, N=(1e6, None), schedule=["wsd"])``.
+
+        Raises
+        ------
+        RunsError
+            If a column does not exist, or the mask has another length.
+        """
+        return replace(
+            self, columns=select(self.columns, mask=mask, counted=self.included, **conditions)
+        )
+
+    def with_budgets(self, budgets: ArrayLike | None = None) -> Self:
+        """Return a table with `budgets`, FLOP, shape (n_runs,), or with those that C clusters in.
+
+        Raises
+        ------
+        RunsError
+            If `budgets` is None and the runs do not fall into IsoFLOP slices.
+        """
+        values = infer_budgets(self.N, self.C) if budgets is None else np.asarray(budgets, float)
+        if not np.isfinite(values).any():
+            raise RunsError(
+                "the runs' compute does not cluster into IsoFLOP slices of three sizes or more. "
+                "Pass each run's budget: runs.with_budgets([1e18, 1e18, ...])."
+            )
+        column = self.columns["budget"].copy()
+        column[self.included] = values
+        return self._with(budget=column)
+
+    def with_convention(self, convention: Convention) -> Self:
+        """Return a table whose N counts parameters by `convention`; C stays what was spent.
+
+        Raises
+        ------
+        RunsError
+            If a run that counts has no such count.
+        """
+        counts = self.columns[f"n_{check_convention(convention)}"]
+        if lacking := int(np.isnan(counts[self.included]).sum()):
+            have = [c for c in CONVENTIONS if not np.isnan(self.column(f"n_{c}")).any()]
+            raise RunsError(
+                f"{lacking} of {len(self)} runs have no column n_{convention}. Conventions that "
+                f"every run has: {', '.join(have) or 'none'}."
+            )
+        return self._with(N=counts)
+
+    @property
+    def epochs(self) -> NDArray[np.float64]:
+        """Passes over the training data, D / unique tokens; NaN where unknown, shape (n_runs,)."""
+        return np.asarray(self.D / self.column("unique_tokens"))
+
+    @property
+    def data_hash(self) -> str:
+        """Content hash of what a fit reads, in whatever order the runs stand."""
+        keys = ("N", "D", "C", "loss", "budget", "unique_tokens")
+        numbers = np.stack([self.column(key).astype(float) for key in keys])
+        numbers = numbers[:, np.lexsort(numbers)] + 0.0
+        return hashlib.sha256(numbers.tobytes()).hexdigest()[:12]
+
+    def __repr__(self) -> str:
+        return "\n".join(summary(self.columns, self.notes))
+
+    def _repr_html_(self) -> str:
+        first, *rest = (html.escape(line) for line in summary(self.columns, self.notes))
+        return f"<div><b>{first}</b>{''.join(f'<br>{line}' for line in rest)}</div>"
 
     def to_frame(self) -> pd.DataFrame:
         """Return all rows, excluded ones with their reason, as a DataFrame."""

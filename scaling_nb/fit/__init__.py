@@ -5,8 +5,21 @@ from __future__ import annotations
 from .allocate import Allocation
 from .backtest import Backtest, backtest
 from .compute import FlopModel
+from .isoflop import IsoFlopFit, fit_isoflop
 from .notes import FitWarning
+from .parabola import IsoFlopMinimum
 from .parametric import fit_law
 from .result import LawFit
 
-__all__ = ["Allocation", "Backtest", "FitWarning", "FlopModel", "LawFit", "backtest", "fit_law"]
+__all__ = [
+    "Allocation",
+    "Backtest",
+    "FitWarning",
+    "FlopModel",
+    "IsoFlopFit",
+    "IsoFlopMinimum",
+    "LawFit",
+    "backtest",
+    "fit_isoflop",
+    "fit_law",
+]

@@ -1,0 +1,367 @@
+"""Approach 2: a parabola for each compute budget, then power laws through the minima.
+
+Hoffmann et al. 2022, §3.2. The vertex of each valley is N*; ln N* against ln C gives the
+allocation exponent a. D* is what the runs' own FLOP per token leave for the budget at N*: at
+small sizes C is not 6·N·D, and C / 6N would be wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..errors import FitError
+from ..records import RunTable
+from .allocate import FAR, Allocation, Scope
+from .compute import FlopModel, learn_flops
+from .isoflop_notes import IsoFlopBias, IsoFlopStatus, estimate_bias, judge
+from .notes import FitWarning
+from .parabola import IsoFlopMinimum, Parabola, describe_slice, fit_parabola
+from .result import TableFormat
+from .slices import Array, Resampler, slices_of
+from .table import chinchilla_table
+from .trend import Trends, fit_loss_trend, fit_trend, interval
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+DEFAULT_WINDOW = 8.0
+"""Sizes within this factor of the minimum enter its parabola."""
+_NONE = (np.empty(0), np.empty(0))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IsoFlopFit:
+    """Approach 2: the minima, the power laws through them, and what is wrong with them.
+
+    Attributes
+    ----------
+    runs : RunTable
+        What was fitted.
+    minima : tuple of IsoFlopMinimum
+        One for each budget, ascending; only those with status ``optimum`` enter the power laws.
+    trends : Trends or None
+        N*(C), D*(C), L*(C); None with fewer than two optima.
+    sizes, flops_per_token : ndarray, shape (n_sizes,)
+        The runs' distinct N, parameters, and their C / D, FLOP per token.
+    flops : FlopModel
+        How FLOP per token go on beyond the runs' sizes.
+    status : str
+        ``converged``; ``ill_conditioned``: two optima only, no residual to judge by, or an
+        interval that says little; ``not_identified``: fewer than two optima.
+    warnings : tuple of FitWarning
+        Each a sentence with cause and remedy.
+    bias : IsoFlopBias or None
+        Approach 2's own error; None where the parametric surface cannot be fitted.
+    level : float
+        Two-sided coverage of every interval.
+    """
+
+    runs: RunTable = field(repr=False)
+    minima: tuple[IsoFlopMinimum, ...] = field(repr=False)
+    trends: Trends | None = field(repr=False)
+    sizes: Array = field(repr=False)
+    flops_per_token: Array = field(repr=False)
+    flops: FlopModel = field(repr=False)
+    status: IsoFlopStatus
+    warnings: tuple[FitWarning, ...]
+    bias: IsoFlopBias | None = None
+    level: float = 0.9
+
+    @property
+    def optima(self) -> tuple[IsoFlopMinimum, ...]:
+        """The minima that are optima."""
+        return tuple(m for m in self.minima if m.status == "optimum")
+
+    @property
+    def exponent_N(self) -> float:
+        """The exponent a of N* ∝ C^a; NaN where there is no power law."""
+        return self.trends.n_params.exponent if self.trends else float("nan")
+
+    @property
+    def exponent_D(self) -> float:
+        """The exponent b of D* ∝ C^b; NaN where there is no power law."""
+        return self.trends.n_tokens.exponent if self.trends else float("nan")
+
+    @property
+    def intervals(self) -> dict[str, tuple[float, float]]:
+        """Intervals of ``exponent_N`` and ``exponent_D``."""
+        if self.trends is None:
+            return {}
+        return {
+            "exponent_N": self.trends.n_params.exponent_interval,
+            "exponent_D": self.trends.n_tokens.exponent_interval,
+        }
+
+    def flops_per_token_at(self, n_params: ArrayLike) -> Array:
+        """Return FLOP per token at `n_params`, from the runs' own C / D.
+
+        Interpolated in ln N between the runs' sizes; beyond them it grows as ``flops`` does.
+        """
+        n = np.asarray(n_params, float)
+        edge = np.clip(n, self.sizes[0], self.sizes[-1])
+        inside = np.exp(np.interp(np.log(edge), np.log(self.sizes), np.log(self.flops_per_token)))
+        beyond = n * self.flops.per_param_token(n) / (edge * self.flops.per_param_token(edge))
+        return np.asarray(inside * beyond)
+
+    def predict(self, compute: ArrayLike) -> Array:
+        """Return the loss L*(C) of compute-optimal runs, nats per token.
+
+        Raises
+        ------
+        FitError
+            If fewer than two budgets have an optimum.
+        """
+        return self._require_trends().loss.at(compute)
+
+    def allocate(self, compute: float, *, within: float = 0.005) -> Allocation:
+        """Divide `compute`, FLOP: N* from its power law, D* = C / (FLOP per token at N*).
+
+        Parameters
+        ----------
+        compute : float, FLOP
+        within : float
+            Relative loss for the range of nearly optimal sizes, which is the median width of
+            the slices' parabolas at that loss.
+
+        Raises
+        ------
+        FitError
+            If fewer than two budgets have an optimum, or `compute` is not positive.
+        """
+        trends = self._require_trends()
+        if not (np.isfinite(compute) and compute > 0):
+            raise FitError(f"compute is {compute}, but must be a positive, finite number.")
+        n = float(trends.n_params.at(compute))
+        d = compute / float(self.flops_per_token_at(n))
+        n_samples = trends.n_params.resampled(compute)[:, 0]
+        d_samples = compute / self.flops_per_token_at(n_samples)
+        samples = {
+            "n_params": n_samples,
+            "n_tokens": d_samples,
+            "loss": trends.loss.resampled(compute)[:, 0],
+            "tokens_per_param": d_samples / n_samples,
+        }
+        bounds = {k: interval(v, self.level) for k, v in samples.items() if len(v)}
+        reach = [np.sqrt(within * m.loss / m.coefficients[2]) for m in self.optima]
+        factor = float(np.exp(np.median(reach)))
+        return Allocation(
+            compute=float(compute),
+            n_params=n,
+            n_tokens=d,
+            loss=float(trends.loss.at(compute)),
+            tokens_per_param=d / n,
+            intervals={k: (float(lo), float(hi)) for k, (lo, hi) in bounds.items()},
+            near_optimal=(n / factor, n * factor),
+            within=within,
+            extrapolation=float(compute / self.scope.C[1]),
+            unique_tokens=d,
+            lifetime_compute=float(compute),
+            notes=tuple(_beyond(compute / self.scope.C[1], trends.loss.floor == 0.0)),
+        )
+
+    def _require_trends(self) -> Trends:
+        if self.trends is None:
+            raise FitError(" ".join(map(str, self.warnings)))
+        return self.trends
+
+    @property
+    def scope(self) -> Scope:
+        """Ranges of N, D and C among the runs."""
+        spans = [(float(x.min()), float(x.max())) for x in (self.runs.N, self.runs.D, self.runs.C)]
+        return Scope(N=spans[0], D=spans[1], C=spans[2])
+
+    def chinchilla_table(
+        self, budgets: Sequence[float] | None = None, *, format: TableFormat = "frame"
+    ) -> Any:
+        """Return compute-optimal N, D, loss and tokens per parameter, with intervals, by budget.
+
+        Parameters
+        ----------
+        budgets : sequence of float, FLOP
+            Default: decades from the smallest run's to a hundred times the largest run's.
+        format : {"frame", "markdown", "latex"}
+            A DataFrame, or text.
+        """
+        if budgets is None:
+            low, high = np.log10(self.scope.C)
+            budgets = [float(f"1e{k}") for k in range(int(np.ceil(low)), int(high) + 3)]
+        return chinchilla_table([self.allocate(c) for c in budgets], format=format)
+
+    def __str__(self) -> str:
+        lines = [f"Approach 2 (IsoFLOP parabolas): {self.status}, {len(self.runs)} runs"]
+        for name, symbol in (("exponent_N", "N* ∝ C^a, a"), ("exponent_D", "D* ∝ C^b, b")):
+            if name in self.intervals:
+                lo, hi = self.intervals[name]
+                value = getattr(self, name)
+                lines.append(f"  {symbol} = {value:.3f}  ({self.level:.0%}: {lo:.3f} to {hi:.3f})")
+        for m in self.minima:
+            lo, hi = m.intervals.get("n_params", (np.nan, np.nan))
+            found = f"N* {m.n_params:.3g} ({lo:.3g} to {hi:.3g}), loss {m.loss:.4g}"
+            lines.append(f"  C {m.budget:.3g}: {found if m.status == 'optimum' else m.status}")
+        return "\n".join([*lines, *(f"! {note}" for note in self.warnings)])
+
+    def __repr__(self) -> str:
+        lo, hi = self.intervals.get("exponent_N", (np.nan, np.nan))
+        return (
+            f"<IsoFlopFit a={self.exponent_N:.3f} ({lo:.3f} to {hi:.3f}); {self.status}, "
+            f"{len(self.optima)} of {len(self.minima)} budgets with an optimum>"
+        )
+
+    def _repr_html_(self) -> str:
+        head, *lines = str(self).split("\n  C ")[0].split("\n")
+        notes = "".join(f"<li>{escape(str(note))}</li>" for note in self.warnings)
+        table = self.minima_frame().drop(columns="note")
+        return (
+            f"<p><b>{escape(head)}</b>{''.join('<br>' + escape(x.strip()) for x in lines)}</p>"
+            f"{table.to_html(index=False, float_format='{:.4g}'.format)}"
+            f"{'<ul>' + notes + '</ul>' if notes else ''}"
+        )
+
+    def minima_frame(self) -> pd.DataFrame:
+        """Return one row per budget: what was found, or why nothing was."""
+        import pandas as pd
+
+        rows = []
+        for m in self.minima:
+            lo, hi = m.intervals.get("n_params", (np.nan, np.nan))
+            rows.append(
+                {
+                    "budget": m.budget,
+                    "status": m.status,
+                    "n_params": m.n_params,
+                    "n_params_low": lo,
+                    "n_params_high": hi,
+                    "n_tokens": m.n_tokens,
+                    "loss": m.loss,
+                    "sizes": m.n_sizes,
+                    "note": str(m.note or ""),
+                }
+            )
+        return pd.DataFrame(rows)
+
+
+def fit_isoflop(
+    runs: RunTable,
+    *,
+    window: float | None = DEFAULT_WINDOW,
+    bootstrap: int = 1000,
+    level: float = 0.9,
+    seed: int = 0,
+    bias: bool = True,
+) -> IsoFlopFit:
+    """Fit Approach 2: loss parabolas in ln N for each budget, then N*(C), D*(C), L*(C).
+
+    Budgets come from the runs' ``budget`` column, or from clusters of C where there is none. A
+    minimum at the grid's edge, a parabola that opens downward and a budget with fewer than three
+    sizes are reported and left out of the power laws.
+
+    Resampling is a wild bootstrap: each run's residual, corrected for leverage and shrunk
+    towards the pooled noise, times a random sign and size that runs of one ``group`` (training
+    trunk) share. The grid stays as it is, so that six sizes a budget can be resampled.
+
+    Parameters
+    ----------
+    runs : RunTable
+    window : float or None
+        Factor around the minimum within which sizes enter the parabola; None takes all.
+    bootstrap : int
+        Resamples; 0 gives no intervals.
+    level : float
+        Two-sided coverage of the intervals.
+    seed : int
+    bias : bool
+        Estimate Approach 2's own bias on the fitted parametric surface.
+
+    Raises
+    ------
+    TooFewRunsError
+        If the runs do not fall into IsoFLOP slices at all.
+
+    References
+    ----------
+    Hoffmann et al. 2022, §3.2. Wild cluster bootstrap with six-point multipliers: Webb 2014.
+    """
+    if window is not None and not window > 1.0:
+        raise FitError(f"window={window!r} is a factor around the minimum: make it > 1, or None.")
+    if not 0.0 < level < 1.0:
+        raise FitError(f"level={level!r} is a probability: make it between 0 and 1, such as 0.9.")
+    slices, inferred = slices_of(runs)
+    fits = [fit_parabola(part, window) for part in slices]
+    found = [f for f in fits if f is not None]
+    sampler = Resampler.of(runs, found, bootstrap, np.random.default_rng(seed))
+    vertices = {f.slice.budget: f.vertices(sampler.losses(f)) for f in found}
+    minima = tuple(
+        describe_slice(part, fit, vertices.get(part.budget, _NONE), level)
+        for part, fit in zip(slices, fits, strict=True)
+    )
+    optimal = [f for f in found if f.status == "optimum"]
+    trends = _fit_trends(optimal, vertices, level) if len(optimal) >= 2 else None
+    estimated_bias = estimate_bias(runs, optimal) if bias and trends else None
+    sizes, flops_per_token = _flops_per_token(runs)
+    status, warnings = judge(minima, trends, sampler, bootstrap, estimated_bias, inferred)
+    return IsoFlopFit(
+        runs=runs,
+        minima=minima,
+        trends=trends,
+        sizes=sizes,
+        flops_per_token=flops_per_token,
+        flops=learn_flops(runs.N, runs.D, runs.C),
+        status=status,
+        warnings=warnings,
+        bias=estimated_bias,
+        level=level,
+    )
+
+
+def _beyond(extrapolation: float, floorless: bool) -> list[FitWarning]:
+    """Return what to know about an answer beyond the runs."""
+    notes = []
+    if extrapolation > FAR:
+        notes.append(
+            FitWarning(
+                code="extrapolation",
+                message=f"This is {extrapolation:.3g} times the compute of the largest run.",
+                remedy="Trust the interval less than it says, or add a run at a larger budget.",
+                values={"factor": float(extrapolation)},
+            )
+        )
+    if extrapolation > 1.0 and floorless:
+        notes.append(
+            FitWarning(
+                code="loss_without_floor",
+                message="The loss follows a power law without irreducible loss, so beyond the "
+                "runs it is too low.",
+                remedy="Add budgets until four have an optimum, or take the loss from fit_law.",
+            )
+        )
+    return notes
+
+
+def _flops_per_token(runs: RunTable) -> tuple[Array, Array]:
+    """Return the distinct sizes and the geometric mean of C / D at each."""
+    sizes, inverse = np.unique(runs.N, return_inverse=True)
+    mean = np.bincount(inverse, np.log(runs.C / runs.D)) / np.bincount(inverse)
+    return sizes, np.exp(mean)
+
+
+def _fit_trends(
+    optimal: Sequence[Parabola], vertices: Mapping[float, tuple[Array, Array]], level: float
+) -> Trends:
+    log_n = np.stack([vertices[f.slice.budget][0] for f in optimal], axis=1)
+    loss = np.stack([vertices[f.slice.budget][1] for f in optimal], axis=1)
+    valid = np.stack([f.is_bracketed(log_n[:, k]) for k, f in enumerate(optimal)], axis=1)
+    parts = [f.slice for f in optimal]
+    log_c = np.stack([p.along(p.log_c, log_n[:, k]) for k, p in enumerate(parts)], axis=1)
+    flops = [p.along(p.log_flops_per_token, log_n[:, k]) for k, p in enumerate(parts)]
+    return Trends(
+        n_params=fit_trend(log_c, log_n, valid, level),
+        n_tokens=fit_trend(log_c, log_c - np.stack(flops, axis=1), valid, level),
+        loss=fit_loss_trend(log_c, loss, valid, level),
+        usable=float((valid[1:].sum(axis=1) >= 2).mean()) if len(valid) > 1 else np.nan,
+    )

@@ -1,0 +1,215 @@
+"""From a raw table to columns a fit can take: nothing is dropped, everything is said.
+
+A row that cannot be fitted stays, with the reason and its line number.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .columns import ALIASES, TEXT, UNITS, Columns, check_units, match_columns, to_floats, to_texts
+from .errors import RunsError
+
+if TYPE_CHECKING:
+    import os
+
+    import pandas as pd
+
+_MISSING = ["", "NA", "N/A", "na", "n/a", "nan", "NaN", "NAN", "null", "NULL", "None", "none"]
+_FINISHED = frozenset(
+    {"", "finished", "completed", "complete", "done", "success", "succeeded", "ok"}
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """What became of a raw table: clean columns, notes on what was assumed, and complaints.
+
+    Attributes
+    ----------
+    columns : dict of str to ndarray, shape (n_rows,)
+        Every known column, then the table's own others.
+    notes : tuple of str
+        What was assumed on the way; shown with the table.
+    complaints : tuple of str
+        What the person should look at; each becomes a warning.
+    """
+
+    columns: Columns
+    notes: tuple[str, ...]
+    complaints: tuple[str, ...]
+
+
+def read_csv(path: str | os.PathLike[str]) -> pd.DataFrame:
+    """Read a CSV with commas, semicolons or tabs; floats exactly, known text columns as text.
+
+    Raises
+    ------
+    RunsError
+        If the file is empty or no table.
+    """
+    import pandas as pd
+
+    exactly: dict[str, Any] = {}
+    if int(pd.__version__.split(".")[0]) < 3:  # later versions are exact by default
+        exactly["float_precision"] = "round_trip"
+    try:
+        for separator in (",", ";", "\t"):
+            header = pd.read_csv(path, sep=separator, nrows=0, encoding="utf-8-sig")
+            if len(header.columns) > 1:
+                break
+        chosen = match_columns([str(c) for c in header.columns], ambiguous_ok=True)
+        text = [name for known, name in chosen.items() if known in TEXT]
+        frame: pd.DataFrame = pd.read_csv(
+            path,
+            sep=separator,
+            encoding="utf-8-sig",
+            **exactly,
+            dtype=dict.fromkeys(text, str),
+            keep_default_na=False,
+            na_values={str(c): [] if c in text else _MISSING for c in header.columns},
+            skip_blank_lines=False,
+            low_memory=False,
+        )
+    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
+        raise RunsError(
+            f"{path} is no CSV of runs: {str(error).strip()}. It needs a header line with N, D "
+            "and loss, and one line for each run."
+        ) from error
+    return frame
+
+
+def read_frame(
+    frame: pd.DataFrame, given: Mapping[str, str] | None = None, *, first_line: int | None = None
+) -> Reading:
+    """Bring a raw table into this package's columns and units.
+
+    Parameters
+    ----------
+    frame : DataFrame
+    given : mapping of str to str
+        Known column to header, for headers that no alias covers.
+    first_line : int or None
+        Line number of the first row in its file; None: rows are counted from 0.
+
+    Raises
+    ------
+    RunsError
+        If N, D or loss cannot be had, a name is ambiguous, or no row can be used.
+    """
+    names = match_columns([str(c) for c in frame.columns], given)
+    frame = frame.set_axis([str(c) for c in frame.columns], axis=1)
+    columns: Columns = {}
+    for known in ALIASES:
+        if known not in names:
+            continue
+        raw = frame[names[known]]
+        columns[known] = to_texts(raw) if known in TEXT else to_floats(raw)
+    notes = _complete(columns, len(frame), names)
+    complaints = _mark_unusable(columns, "excluded" in names, first_line)
+    complaints += check_units(columns)
+    extra = {
+        f"given_{c}" if c in ALIASES else c: frame[c].to_numpy()
+        for c in frame.columns
+        if c not in names.values()
+    }
+    ordered = {known: columns[known] for known in ALIASES}
+    return Reading(columns=ordered | extra, notes=tuple(notes), complaints=tuple(complaints))
+
+
+def _complete(columns: Columns, n_rows: int, names: Mapping[str, str]) -> list[str]:
+    """Fill in the columns that the table lacks; return what was assumed."""
+    import pandas as pd
+
+    notes = []
+    missing = [known for known in UNITS if known not in columns]
+    if "loss" in missing or len(missing) > 1:
+        lacking = " and ".join(f"{known} ({UNITS[known]})" for known in missing if known != "C")
+        raise RunsError(
+            f"the table has no column for {lacking}. Its columns are "
+            f"{', '.join(names.values()) or 'none that is known'}. Rename one, or pass "
+            f"columns={{{missing[0]!r}: 'your column'}}."
+        )
+    if missing:
+        known = missing[0]
+        with np.errstate(all="ignore"):
+            if known == "C":
+                columns["C"] = 6.0 * columns["N"] * columns["D"]
+                notes.append("There is no column for compute: C = 6·N·D.")
+            else:
+                other = "D" if known == "N" else "N"
+                columns[known] = columns["C"] / (6.0 * columns[other])
+                notes.append(f"There is no column for {known}: {known} = C / 6{other}.")
+    for known in ALIASES:
+        if known not in columns:
+            default: Any = "" if known in TEXT else math.nan
+            columns[known] = np.full(n_rows, default, dtype=object if known in TEXT else float)
+    columns["run_id"] = _unique_ids(columns["run_id"])
+    finished = np.isin(np.char.lower(columns["status"].astype(str)), list(_FINISHED))
+    columns["status"][finished] = "finished"
+    keys = ["N", "D", "budget", "lr", "unique_tokens"]
+    cells = pd.DataFrame({key: columns[key] for key in keys}).groupby(keys, dropna=False)
+    repeats = cells.cumcount().to_numpy()
+    if "seed" not in names and repeats.any():
+        columns["seed"] = repeats.astype(float)
+        notes.append(
+            f"{np.count_nonzero(repeats)} row(s) repeat another's N and D, and count as seeds."
+        )
+    return notes
+
+
+def _unique_ids(ids: NDArray[Any]) -> NDArray[Any]:
+    """Return `ids` with empty ones named by position and repeated ones numbered."""
+    named: list[str] = ids.tolist()
+    width = len(str(len(named)))
+    named = [name or f"run-{i:0{width}d}" for i, name in enumerate(named)]
+    taken = set(named)
+    if len(taken) < len(named):
+        seen: set[str] = set()
+        for i, name in enumerate(named):
+            numbered = (f"{name}#{k}" for k in itertools.count(2))
+            unique = name
+            while unique in seen:
+                unique = next(new for new in numbered if new not in taken)
+            seen.add(unique)
+            named[i] = unique
+    return np.array(named, dtype=object)
+
+
+def _mark_unusable(columns: Columns, has_marks: bool, first_line: int | None) -> list[str]:
+    """Give each row that cannot be fitted its reason; return one complaint for all of them."""
+    marks = columns["excluded"]
+    reasons = np.full(len(marks), "", dtype=object)
+    status = columns["status"]
+    for i in np.flatnonzero(status != "finished"):
+        reasons[i] = f"status is {status[i]}"
+    for known in UNITS:
+        values = columns[known]
+        for i in np.flatnonzero(~(np.isfinite(values) & (values > 0)) & (reasons == "")):
+            what = "infinite" if np.isinf(values[i]) else f"{values[i]:g}, not positive"
+            reasons[i] = f"{known} is {'missing or no number' if np.isnan(values[i]) else what}"
+    fresh = np.flatnonzero((marks == "") & (reasons != ""))
+    place, start = ("row", 0) if first_line is None else ("line", first_line)
+    for k in fresh.tolist():
+        marks[k] = f"{reasons[k]} ({place} {k + start})"
+    if len(marks) == 0 or (not has_marks and (marks != "").all()):
+        first = f" The first: {marks[0]}." if len(marks) else ""
+        raise RunsError(
+            f"none of the {len(marks)} rows can be used.{first} A row needs N, D and loss "
+            "positive and finite, and status finished or no status column."
+        )
+    if not len(fresh):
+        return []
+    shown = "; ".join(marks[i] for i in fresh[:5])
+    more = f"; and {len(fresh) - 5} more" if len(fresh) > 5 else ""
+    return [
+        f"{len(fresh)} of {len(marks)} rows are kept but left out of every fit: {shown}{more}. "
+        "`runs.exclusions` lists them all."
+    ]
