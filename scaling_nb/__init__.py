@@ -15,6 +15,8 @@ _HOME = {
     "DataConstrainedLaw": "laws",
     "FitError": "errors",
     "FitWarning": "fit",
+    "FrontierFit": "fit",
+    "IsoFlopFit": "fit",
     "KaplanLaw": "laws",
     "LawFit": "fit",
     "PlanError": "errors",
@@ -28,7 +30,10 @@ _HOME = {
     "ScalingWarning": "errors",
     "TooFewRunsError": "errors",
     "backtest": "fit",
+    "fit_isoflop": "fit",
     "fit_law": "fit",
+    "published": "fit",
+    "simulate": "simulation",
 }
 
 __all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
@@ -60,9 +65,13 @@ if TYPE_CHECKING:  # so that type checkers and editors see the names too
     from .fit import (
         Allocation as Allocation,
         FitWarning as FitWarning,
+        FrontierFit as FrontierFit,
+        IsoFlopFit as IsoFlopFit,
         LawFit as LawFit,
         backtest as backtest,
+        fit_isoflop as fit_isoflop,
         fit_law as fit_law,
+        published as published,
     )
     from .laws import (
         ChinchillaLaw as ChinchillaLaw,
@@ -71,3 +80,4 @@ if TYPE_CHECKING:  # so that type checkers and editors see the names too
         PowerLaw as PowerLaw,
     )
     from .records import Run as Run, RunSpec as RunSpec, RunTable as RunTable
+    from .simulation import simulate as simulate

@@ -6,6 +6,7 @@ from .allocate import Allocation
 from .backtest import Backtest, backtest
 from .compute import FlopModel
 from .isoflop import IsoFlopFit, fit_isoflop
+from .literature import FrontierFit, published
 from .notes import FitWarning
 from .parabola import IsoFlopMinimum
 from .parametric import fit_law
@@ -16,10 +17,12 @@ __all__ = [
     "Backtest",
     "FitWarning",
     "FlopModel",
+    "FrontierFit",
     "IsoFlopFit",
     "IsoFlopMinimum",
     "LawFit",
     "backtest",
     "fit_isoflop",
     "fit_law",
+    "published",
 ]
