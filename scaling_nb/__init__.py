@@ -13,6 +13,7 @@ _HOME = {
     "Allocation": "fit",
     "ChinchillaLaw": "laws",
     "DataConstrainedLaw": "laws",
+    "DataError": "errors",
     "FitError": "errors",
     "FitWarning": "fit",
     "FrontierFit": "fit",
@@ -21,26 +22,41 @@ _HOME = {
     "LawFit": "fit",
     "PlanError": "errors",
     "PowerLaw": "laws",
+    "Recipe": "training.recipe",
     "RecipeError": "errors",
+    "Result": "api",
     "Run": "records",
     "RunSpec": "records",
+    "RunStore": "store",
     "RunTable": "records",
     "RunsError": "errors",
     "ScalingError": "errors",
     "ScalingWarning": "errors",
+    "StoreError": "errors",
+    "Sweep": "sweep",
+    "SweepError": "errors",
+    "SweepPlan": "plan",
+    "SweepStatus": "sweep",
     "TooFewRunsError": "errors",
     "backtest": "fit",
+    "find_optimal": "api",
     "fit_isoflop": "fit",
     "fit_law": "fit",
+    "plan_sweep": "plan",
     "published": "fit",
+    "quickstart_plan": "quickstart",
+    "quickstart_recipe": "quickstart",
     "simulate": "simulation",
 }
+_ROOMS = ("datasets", "laws", "models", "plots")
 
-__all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ = [*sorted(_HOME)]
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return importlib.import_module(f".{name}", __name__)
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
@@ -49,17 +65,24 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME})
+    return sorted({*globals(), *_HOME, *_ROOMS})
 
 
 if TYPE_CHECKING:  # so that type checkers and editors see the names too
+    from .api import (
+        Result as Result,
+        find_optimal as find_optimal,
+    )
     from .errors import (
+        DataError as DataError,
         FitError as FitError,
         PlanError as PlanError,
         RecipeError as RecipeError,
         RunsError as RunsError,
         ScalingError as ScalingError,
         ScalingWarning as ScalingWarning,
+        StoreError as StoreError,
+        SweepError as SweepError,
         TooFewRunsError as TooFewRunsError,
     )
     from .fit import (
@@ -79,5 +102,29 @@ if TYPE_CHECKING:  # so that type checkers and editors see the names too
         KaplanLaw as KaplanLaw,
         PowerLaw as PowerLaw,
     )
-    from .records import Run as Run, RunSpec as RunSpec, RunTable as RunTable
-    from .simulation import simulate as simulate
+    from .plan import (
+        SweepPlan as SweepPlan,
+        plan_sweep as plan_sweep,
+    )
+    from .quickstart import (
+        quickstart_plan as quickstart_plan,
+        quickstart_recipe as quickstart_recipe,
+    )
+    from .records import (
+        Run as Run,
+        RunSpec as RunSpec,
+        RunTable as RunTable,
+    )
+    from .simulation import (
+        simulate as simulate,
+    )
+    from .store import (
+        RunStore as RunStore,
+    )
+    from .sweep import (
+        Sweep as Sweep,
+        SweepStatus as SweepStatus,
+    )
+    from .training.recipe import (
+        Recipe as Recipe,
+    )

@@ -3,7 +3,7 @@
 ::
 
     ScalingError
-    ├── RecipeError      (ValueError)     what is trained cannot be trained: model, loss, batch, size
+    ├── RecipeError      (ValueError)     a model, loss, batch or size that cannot be trained
     │   └── DataError                     the data set is empty, too short, or of the wrong form
     ├── PlanError        (ValueError)     budgets or sizes that no run can satisfy
     ├── SweepError       (RuntimeError)   the sweep is in the wrong state for what was asked

@@ -9,74 +9,33 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from .errors import PlanError, ScalingError, ScalingWarning
-from .flops import Convention, ParamCounts, check_convention, six_nd
+from .cost import CostEstimate, estimate_cost, job_compute
+from .errors import PlanError, ScalingWarning
+from .flops import Convention, check_convention, six_nd
+from .grid import (
+    Bounds,
+    Plannable,
+    SizeLike,
+    Skipped,
+    around_guess,
+    checked_range,
+    feasible,
+    nothing_feasible,
+    parse_budgets,
+    positive_int,
+    size_grid,
+    tokens_for,
+)
 from .records import RunSpec, content_hash
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Reuse = Literal["cooldown"] | None
-
-GUESSED_TOKENS_PER_PARAM = 20.0
-"""Where a budget's window of sizes is centred before anything is known; Hoffmann et al. 2022."""
-
-GRID_SPACING = 1.7
-"""Least ratio in N between neighbours of a grid that the planner chooses itself."""
-
-
-SIZE_LADDER: tuple[int, ...] = tuple(
-    sorted({1} | {2**k for k in range(1, 17)} | {3 * 2**k for k in range(16)})
-)
-"""Sizes that are tried where the recipe names none: 1, 2, 3, 4, 6, 8, 12, …, 98304."""
-
-
-class SizeLike(Protocol):
-    """One counted size, as a recipe returns it."""
-
-    @property
-    def value(self) -> int | float: ...
-    @property
-    def counts(self) -> ParamCounts: ...
-    @property
-    def flops_per_token(self) -> float: ...
-
-
-class Plannable(Protocol):
-    """What planning asks of a recipe."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def size(self) -> str: ...
-    @property
-    def sizes(self) -> Sequence[int | float] | None: ...
-    @property
-    def smallest(self) -> int | float: ...
-    @property
-    def schedule(self) -> str: ...
-    @property
-    def recipe_id(self) -> str: ...
-    @property
-    def tokens_per_step(self) -> int: ...
-    @property
-    def unique_tokens(self) -> int | None: ...
-    def inspect_size(self, value: int | float) -> SizeLike: ...
-    def learning_rates(self, values: Sequence[int | float]) -> dict[int | float, float | None]: ...
-    def can_branch(self, n_steps: int) -> bool: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Skipped:
-    """A size (``budget`` None: at every budget) or a cell that is not trained, and why."""
-
-    size: int | float
-    budget: float | None
-    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +53,8 @@ class SweepPlan:
         What was left out, each with its reason.
     reuse : "cooldown" or None
         Whether runs of one size and seed share a training trunk.
+    recipe : Recipe or None
+        What :meth:`estimate` measures; no part of the content.
     """
 
     runs: tuple[RunSpec, ...] = field(repr=False)
@@ -104,6 +65,7 @@ class SweepPlan:
     convention: Convention = "total"
     reuse: Reuse = None
     skipped: tuple[Skipped, ...] = field(default=(), repr=False)
+    recipe: Plannable | None = field(default=None, repr=False, compare=False)
 
     @property
     def plan_id(self) -> str:
@@ -154,10 +116,16 @@ class SweepPlan:
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready mapping; :meth:`from_dict` reads it back."""
-        return {**asdict(self), "runs": [run.to_dict() for run in self.runs]}
+        plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "recipe"}
+        return {
+            **plain,
+            "budgets": list(self.budgets),
+            "runs": [run.to_dict() for run in self.runs],
+            "skipped": [asdict(skipped) for skipped in self.skipped],
+        }
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Self:
+    def from_dict(cls, data: Mapping[str, Any], recipe: Plannable | None = None) -> Self:
         """Read back what :meth:`to_dict` wrote."""
         return cls(
             **{
@@ -165,7 +133,44 @@ class SweepPlan:
                 "runs": tuple(RunSpec.from_dict(run) for run in data["runs"]),
                 "budgets": tuple(data["budgets"]),
                 "skipped": tuple(Skipped(**s) for s in data["skipped"]),
-            }
+            },
+            recipe=recipe,
+        )
+
+    def estimate(
+        self,
+        *,
+        workers: int | None = None,
+        watts: float | None = None,
+        price_per_kwh: float | None = None,
+    ) -> CostEstimate:
+        """Time a few real steps at the smallest and the largest size; nothing of it is kept.
+
+        Parameters
+        ----------
+        workers : int, optional
+            Runs that train at once. None: one per GPU, or one per core.
+        watts : float, optional
+            Power of one busy worker. None: 15 W a CPU core; a GPU's own power limit.
+        price_per_kwh : float, optional
+            Gives the estimate its price.
+
+        Returns
+        -------
+        CostEstimate
+            Time, peak memory and energy, with a range.
+
+        Raises
+        ------
+        PlanError
+            The plan was read back without its recipe.
+        """
+        if self.recipe is None:
+            raise PlanError(
+                "this plan has no recipe to measure. Make it with plan_sweep(recipe, …)."
+            )
+        return estimate_cost(
+            self.recipe, self.jobs(), workers=workers, watts=watts, price_per_kwh=price_per_kwh
         )
 
     def summary(self) -> str:
@@ -199,18 +204,11 @@ class SweepPlan:
         ]
 
 
-def job_compute(job: Sequence[RunSpec]) -> float:
-    """Return the FLOP that training one trunk and all its branches takes."""
-    longest = max(job, key=lambda run: run.n_tokens)
-    cooldowns = [run.compute * 0.2 for run in job if run is not longest]
-    return longest.compute + math.fsum(cooldowns)
-
-
 def plan_sweep(
     recipe: Plannable,
     compute_budgets: Sequence[float] | tuple[float, float, int],
     n_sizes: int | None = None,
-    seeds: int = 1,
+    seeds: int | Sequence[int] = 1,
     *,
     convention: Convention = "total",
     reuse: Reuse = None,
@@ -229,8 +227,8 @@ def plan_sweep(
     n_sizes : int, optional
         Sizes per budget, neighbours on the common grid around 20 tokens per parameter. None: all
         of the recipe's own ``sizes``, or 6 where the planner chooses the grid.
-    seeds : int
-        Repeats of every run.
+    seeds : int or sequence of int
+        Repeats of every run; a number n means seeds 0 to n - 1.
     convention : {"total", "non_embedding", "matmul"}
         What N counts. All conventions are recorded with every run.
     reuse : {None, "cooldown"}
@@ -259,25 +257,27 @@ def plan_sweep(
     Hoffmann et al. 2022, §3.2 (IsoFLOP profiles).
     """
     budgets = parse_budgets(compute_budgets)
-    bounds = _Bounds(
-        min_steps=_positive_int("min_steps", min_steps),
-        tokens_per_param=_checked_range(tokens_per_param),
+    bounds = Bounds(
+        min_steps=positive_int("min_steps", min_steps),
+        tokens_per_param=checked_range(tokens_per_param),
         max_epochs=max_epochs,
     )
-    seeds = _positive_int("seeds", seeds)
+    seeds = _seeds(seeds)
     if n_sizes is not None:
-        _positive_int("n_sizes", n_sizes)
+        positive_int("n_sizes", n_sizes)
     check_convention(convention)
     _check_reuse(reuse, recipe)
-    grid, skipped = _grid(recipe, budgets[-1], bounds, size_multiple)
+    if size_multiple is not None:
+        positive_int("size_multiple", size_multiple)
+    grid, skipped = size_grid(recipe, budgets[-1], bounds, size_multiple)
     window = n_sizes or (None if recipe.sizes is not None else 6)
     cells: list[tuple[float, SizeLike]] = []
     for budget in budgets:
-        fits, out = _feasible(recipe, budget, grid, bounds, convention)
+        fits, out = feasible(recipe, budget, grid, bounds, convention)
         skipped += out
-        cells += [(budget, s) for s in _around_guess(fits, budget, window, convention)]
+        cells += [(budget, s) for s in around_guess(fits, budget, window, convention)]
     if not cells:
-        raise PlanError(_nothing_feasible(recipe, grid, skipped, bounds, convention))
+        raise PlanError(nothing_feasible(recipe, grid, skipped, bounds, convention))
     rates = recipe.learning_rates(sorted({size.value for _, size in cells}))
     runs = _specs(recipe, cells, seeds, rates, convention, reuse)
     runs, twice = _without_twins(runs)
@@ -291,72 +291,16 @@ def plan_sweep(
         convention=convention,
         reuse=reuse,
         skipped=tuple(skipped + twice),
+        recipe=recipe,
     )
 
 
-def parse_budgets(budgets: Sequence[float] | tuple[float, float, int]) -> tuple[float, ...]:
-    """Return ascending budgets in FLOP; ``(low, high, count)`` is spread evenly in log C.
-
-    Raises
-    ------
-    PlanError
-        Empty, not numbers, not positive and finite, unsorted, or twice the same.
-    """
-    if isinstance(budgets, str) or not isinstance(budgets, Iterable):
-        raise PlanError(
-            f"compute_budgets is {budgets!r}. Give FLOP as a list, such as [1e12, 3e12, 1e13], "
-            "or (low, high, count)."
-        )
-    values = list(budgets)
-    if not values:
-        raise PlanError("compute_budgets is empty. Give at least one budget in FLOP.")
-    for value in values:
-        if isinstance(value, bool | str) or not _is_number(value):
-            raise PlanError(f"budget {value!r} is not a number. Give FLOP, such as 1e12.")
-        if not (math.isfinite(value) and value > 0):
-            raise PlanError(f"budget {value!r} is not a positive, finite number of FLOP.")
-    if isinstance(budgets, tuple) and _is_range(values):
-        low, high, count = values
-        step = math.log(high / low) / (count - 1)
-        return tuple(float(f"{low * math.exp(step * i):.6g}") for i in range(int(count)))
-    numbers = [float(value) for value in values]
-    if len(set(numbers)) < len(numbers):
-        once = ", ".join(f"{v:g}" for v in sorted(set(numbers)))
-        raise PlanError(
-            f"a budget is given twice. Give each once: [{once}]; for repeats use seeds=."
-        )
-    if numbers != sorted(numbers):
-        ascending = ", ".join(f"{v:g}" for v in sorted(numbers))
-        raise PlanError(f"compute_budgets is not ascending. Give [{ascending}].")
-    return tuple(numbers)
-
-
-def _is_number(value: object) -> bool:
-    try:
-        float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return False
-    return True
-
-
-def _is_range(values: Sequence[float]) -> bool:
-    if len(values) != 3:
-        return False
-    low, high, count = values
-    return low < high and count == int(count) and 2 <= count <= 1000 < low
-
-
-def _positive_int(name: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise PlanError(f"{name} is {value!r}. Give a positive whole number.")
-    return value
-
-
-def _checked_range(bounds: tuple[float, float]) -> tuple[float, float]:
-    low, high = bounds
-    if not 0 <= low < high:
-        raise PlanError(f"tokens_per_param is {bounds!r}. Give (low, high) with 0 <= low < high.")
-    return low, high
+def _seeds(seeds: object) -> tuple[int, ...]:
+    if not isinstance(seeds, Sequence) or isinstance(seeds, str):
+        return tuple(range(positive_int("seeds", seeds)))
+    if not seeds or any(isinstance(s, bool) or not isinstance(s, int) or s < 0 for s in seeds):
+        raise PlanError(f"seeds is {seeds!r}. Give a number of repeats, or whole numbers >= 0.")
+    return tuple(dict.fromkeys(seeds))
 
 
 def _check_reuse(reuse: object, recipe: Plannable) -> None:
@@ -369,120 +313,19 @@ def _check_reuse(reuse: object, recipe: Plannable) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Bounds:
-    min_steps: int
-    tokens_per_param: tuple[float, float]
-    max_epochs: float
-
-    def objection(self, recipe: Plannable, n_tokens: int, n_params: int) -> str | None:
-        """Return why a run of D tokens at N parameters is not worth training, or None."""
-        steps = n_tokens // recipe.tokens_per_step
-        if steps < self.min_steps:
-            return f"{steps} steps, fewer than {self.min_steps}"
-        low, high = self.tokens_per_param
-        ratio = n_tokens / n_params
-        if ratio < low:
-            return f"{ratio:.3g} tokens per parameter, fewer than {low:g}"
-        if ratio > high:
-            return f"{ratio:.4g} tokens per parameter, more than {high:g}"
-        unique = recipe.unique_tokens
-        if unique and n_tokens / unique > self.max_epochs:
-            return f"{n_tokens / unique:.3g} epochs over the data, more than {self.max_epochs:g}"
-        return None
-
-
-def _tokens(recipe: Plannable, budget: float, size: SizeLike) -> int:
-    """Return D = C / FLOP per token, to the last whole batch."""
-    # The guard keeps 2e10 / 2e4 from losing a batch to the last bit of the division.
-    steps = budget / (size.flops_per_token * recipe.tokens_per_step)
-    return int(steps * (1 + 1e-12)) * recipe.tokens_per_step
-
-
-def _grid(
-    recipe: Plannable, largest_budget: float, bounds: _Bounds, multiple: int | None
-) -> tuple[list[SizeLike], list[Skipped]]:
-    """Return the counted sizes that all budgets share, ascending in N, and those that fail."""
-    own = recipe.sizes
-    values = (
-        list(dict.fromkeys(own))
-        if own is not None
-        else [v for v in SIZE_LADDER if v >= recipe.smallest]
-    )
-    if multiple is not None:
-        _positive_int("size_multiple", multiple)
-        values = list(dict.fromkeys(max(1, round(v / multiple)) * multiple for v in values))
-    grid: list[SizeLike] = []
-    skipped: list[Skipped] = []
-    for value in sorted(values):
-        try:
-            size = recipe.inspect_size(value)
-        except ScalingError as error:
-            skipped.append(Skipped(size=value, budget=None, reason=str(error)))
-            continue
-        grid.append(size)
-        steps = largest_budget / (size.flops_per_token * recipe.tokens_per_step)
-        if own is None and steps < bounds.min_steps:
-            break
-    grid.sort(key=lambda s: s.counts.total)
-    if not grid:
-        reasons = "; ".join(f"{recipe.size}={s.size:g}: {s.reason}" for s in skipped[:3])
-        raise PlanError(f"no size can be built ({reasons}). Give sizes= that the model accepts.")
-    return (_thinned(grid) if own is None else grid), skipped
-
-
-def _thinned(grid: Sequence[SizeLike]) -> list[SizeLike]:
-    kept: list[SizeLike] = []
-    for size in grid:
-        if not kept or size.counts.total >= GRID_SPACING * kept[-1].counts.total:
-            kept.append(size)
-    return kept
-
-
-def _feasible(
-    recipe: Plannable,
-    budget: float,
-    grid: Sequence[SizeLike],
-    bounds: _Bounds,
-    convention: Convention,
-) -> tuple[list[SizeLike], list[Skipped]]:
-    fits, out = [], []
-    for size in grid:
-        n_tokens = _tokens(recipe, budget, size)
-        reason = bounds.objection(recipe, n_tokens, size.counts.get(convention))
-        if reason is None:
-            fits.append(size)
-        else:
-            out.append(Skipped(size=size.value, budget=budget, reason=reason))
-    return fits, out
-
-
-def _around_guess(
-    fits: Sequence[SizeLike], budget: float, window: int | None, convention: Convention
-) -> list[SizeLike]:
-    """Return `window` neighbouring sizes whose mean ln(D/N) is nearest to the guess."""
-    if window is None or len(fits) <= window:
-        return list(fits)
-    target = math.log(GUESSED_TOKENS_PER_PARAM)
-    ratios = [math.log(budget / s.flops_per_token / s.counts.get(convention)) for s in fits]
-    starts = range(len(fits) - window + 1)
-    best = min(starts, key=lambda i: abs(math.fsum(ratios[i : i + window]) / window - target))
-    return list(fits[best : best + window])
-
-
 def _specs(
     recipe: Plannable,
     cells: Sequence[tuple[float, SizeLike]],
-    seeds: int,
+    seeds: Sequence[int],
     rates: dict[int | float, float | None],
     convention: Convention,
     reuse: Reuse,
 ) -> tuple[RunSpec, ...]:
     specs = []
     for budget, size in cells:
-        n_tokens = _tokens(recipe, budget, size)
+        n_tokens = tokens_for(recipe, budget, size)
         shared = reuse == "cooldown" and recipe.can_branch(n_tokens // recipe.tokens_per_step)
-        for seed in range(seeds):
+        for seed in seeds:
             trunk = f"{recipe.size}={size.value:g} seed={seed}"
             specs.append(
                 RunSpec(
@@ -515,47 +358,6 @@ def _without_twins(runs: Sequence[RunSpec]) -> tuple[tuple[RunSpec, ...], list[S
         else:
             kept[run.run_id] = run
     return tuple(kept.values()), twins
-
-
-def _nothing_feasible(
-    recipe: Plannable,
-    grid: Sequence[SizeLike],
-    skipped: Sequence[Skipped],
-    bounds: _Bounds,
-    convention: Convention,
-) -> str:
-    reasons = "; ".join(
-        f"{recipe.size}={s.size:g} at {s.budget:.3g} FLOP: {s.reason}" for s in skipped if s.budget
-    )
-    affordable = [_affordable(recipe, size, bounds, convention) for size in grid]
-    ranges = [r for r in affordable if r is not None]
-    if not ranges:
-        return (
-            f"no run is feasible at any budget ({reasons}). The data has "
-            f"{recipe.unique_tokens or 0:,} tokens: loosen min_steps, tokens_per_param or "
-            "max_epochs, or give more data."
-        )
-    low, high = min(r[0] for r in ranges), max(r[1] for r in ranges)
-    return (
-        f"no run is feasible ({reasons}). Budgets from {low:.3g} to {high:.3g} FLOP are feasible "
-        "for these sizes; or loosen min_steps, tokens_per_param or max_epochs."
-    )
-
-
-def _affordable(
-    recipe: Plannable, size: SizeLike, bounds: _Bounds, convention: Convention
-) -> tuple[float, float] | None:
-    """Return the least and the largest budget at which one size is feasible, or None."""
-    n = size.counts.get(convention)
-    low_ratio, high_ratio = bounds.tokens_per_param
-    least = max(bounds.min_steps * recipe.tokens_per_step, low_ratio * n)
-    most = high_ratio * n
-    if recipe.unique_tokens:
-        most = min(most, bounds.max_epochs * recipe.unique_tokens)
-    if least > most:
-        return None
-    # One batch more: D is rounded down to whole batches.
-    return (least + recipe.tokens_per_step) * size.flops_per_token, most * size.flops_per_token
 
 
 def _warn(runs: Sequence[RunSpec], budgets: Sequence[float]) -> None:

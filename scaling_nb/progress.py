@@ -6,9 +6,9 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 
+from .cost import COOLDOWN, makespan
 from .records import RunSpec
 
-_COOLDOWN = 0.2
 Remaining = tuple[float, float]
 """(steps left, FLOP of one step) of a job."""
 
@@ -28,8 +28,8 @@ def remaining_steps(job: Sequence[RunSpec], seen: Mapping[str, int]) -> Remainin
     longest = job[-1]
     done = max(seen.get(spec.run_id, 0) for spec in job)
     # The trunk's progress is that of whichever branch is in training.
-    left = longest.n_tokens - min(done, longest.n_tokens)
-    left += sum(_COOLDOWN * spec.n_tokens for spec in job[:-1])
+    left = float(longest.n_tokens - min(done, longest.n_tokens))
+    left += sum(COOLDOWN * spec.n_tokens for spec in job[:-1])
     return left / longest.tokens_per_step, longest.flops_per_token * longest.tokens_per_step
 
 
@@ -73,7 +73,7 @@ class StepClock:
         if not seen:
             return float("nan")
         seconds = [steps * _seconds_of(flops, seen) for steps, flops in open_jobs]
-        return max(max(seconds), sum(seconds) / max(1, workers))
+        return makespan(seconds, workers)
 
 
 def _seconds_of(flops: float, seen: Mapping[float, float]) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import dataclasses
 import math
 import os
 import threading
@@ -16,6 +17,7 @@ from typing import Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from .cost import format_seconds
 from .errors import SweepError
 from .events import Event, RunFailed, RunFinished, RunStarted, Signal, StepLogged
 from .executors import Executor, Job, JobQueue, make_executor
@@ -61,9 +63,14 @@ class SweepStatus:
     loss: Mapping[str, float] = field(repr=False)
     tokens_seen: Mapping[str, int] = field(repr=False)
 
+    def eta_text(self) -> str:
+        """Return ``ETA 45 s``, or nothing before there is anything to judge by."""
+        known = math.isfinite(self.eta) and self.state in ("running", "paused")
+        return f"ETA {format_seconds(self.eta)}" if known else ""
+
     def __str__(self) -> str:
-        eta = "" if not math.isfinite(self.eta) else f", ETA {format_seconds(self.eta)}"
-        return f"{self.state}: {self.n_done}/{self.n_runs} runs{eta}"
+        done = f"{self.state}: {self.n_done}/{self.n_runs} runs"
+        return f"{done}, {self.eta_text()}" if self.eta_text() else done
 
 
 class Sweep:
@@ -160,7 +167,8 @@ class Sweep:
                 f"the recipe differs from the one of {store} in {', '.join(different)}. Use the "
                 "recipe that the sweep was started with, or a new store."
             )
-        return cls(recipe, stored.plan, store=opened, executor=executor)
+        plan = dataclasses.replace(stored.plan, recipe=recipe)
+        return cls(recipe, plan, store=opened, executor=executor)
 
     def start(self) -> Self:
         """Start training in the background and return at once.
@@ -343,21 +351,11 @@ class Sweep:
                 self.store.put_run(run)
 
 
-def format_seconds(seconds: float) -> str:
-    """Return a duration as people say it: ``45 s``, ``3 min 20 s``, ``2 h 5 min``."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
 _RUNNING: weakref.WeakSet[Sweep] = weakref.WeakSet()
 
 
 def _cancel_at_exit(sweep: Sweep) -> None:
-    """A daemon thread inside torch must not outlive the interpreter: stop it first."""
+    """Stop the sweep before the interpreter goes: its threads must not outlive it in torch."""
     if not _RUNNING:
         atexit.unregister(_cancel_all)
         atexit.register(_cancel_all)

@@ -127,7 +127,7 @@ def stdlib_text() -> TextData:
 
 def _encode(text: bytes) -> NDArray[np.uint8]:
     ids = _TABLE[np.frombuffer(text.replace(b"\r\n", b"\n"), dtype=np.uint8)]
-    return ids[ids != _DROPPED]
+    return np.asarray(ids[ids != _DROPPED])
 
 
 def _frozen(array: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn, optim
+from torch.nn import functional as F
 
 from ..flops import Convention, check_convention
 from .parametrization import init_fan_in, mup_adamw
@@ -60,24 +60,23 @@ class GPT(nn.Module):
         self.position_embedding = nn.Embedding(context, d_model) if positions == "learned" else None
         if positions == "rotary":
             cos, sin = _rotary_table(context, d_model // n_heads, rope_base)
+            self.rotary_cos: Tensor
+            self.rotary_sin: Tensor
             self.register_buffer("rotary_cos", cos, persistent=False)
             self.register_buffer("rotary_sin", sin, persistent=False)
         self.blocks = nn.ModuleList(
-            _Block(d_model, n_heads, norm, activation) for _ in range(n_layers)
+            _Block(d_model, n_heads, norm, activation, depth=n_layers) for _ in range(n_layers)
         )
         self.final_norm = _norm(norm, d_model)
         self.head = nn.Linear(d_model, vocab_size, bias=False)
-        self._initialise()
-
-    def _initialise(self) -> None:
-        for table in (self.token_embedding, self.position_embedding):
-            if table is not None:
-                nn.init.normal_(table.weight, std=0.1)
-        for block in self.blocks:
-            init_fan_in(block.inner_layers())
-            # 2L branches add up in the residual stream: keep its variance at 1 (GPT-2 §2.3).
-            init_fan_in(block.branch_ends(), gain=(2 * self.n_layers) ** -0.5)
+        for table in self.embeddings():
+            nn.init.normal_(table.weight, std=0.1)
         nn.init.zeros_(self.head.weight)
+
+    def embeddings(self) -> list[nn.Embedding]:
+        """Return the embedding tables: of tokens and, where learned, of positions."""
+        tables = (self.token_embedding, self.position_embedding)
+        return [table for table in tables if table is not None]
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Return the logits of each next token, shape (batch, T, vocab_size)."""
@@ -96,8 +95,8 @@ class GPT(nn.Module):
     def num_params(self, convention: Convention = "total") -> int:
         """Return N under a counting convention, parameters."""
         counts = {"total": sum(p.numel() for p in self.parameters())}
-        tables = [t for t in (self.token_embedding, self.position_embedding) if t is not None]
-        counts["non_embedding"] = counts["total"] - sum(t.weight.numel() for t in tables)
+        embedding = sum(table.weight.numel() for table in self.embeddings())
+        counts["non_embedding"] = counts["total"] - embedding
         linear = (m for m in self.modules() if isinstance(m, nn.Linear))
         counts["matmul"] = sum(m.weight.numel() for m in linear)
         return counts[check_convention(convention)]
@@ -105,9 +104,8 @@ class GPT(nn.Module):
 
 def gpt_optimizer(model: GPT, *, lr: float = 5e-3, base_width: int = 32) -> optim.AdamW:
     """Return muP's AdamW for a :class:`GPT`; `lr` holds at `base_width` and so at every width."""
-    embeddings = [m for m in (model.token_embedding, model.position_embedding) if m is not None]
     return mup_adamw(
-        inputs=[*embeddings, model.final_norm],
+        inputs=[*model.embeddings(), model.final_norm],
         hidden=list(model.blocks),
         outputs=[model.head],
         width=model.d_model,
@@ -117,7 +115,9 @@ def gpt_optimizer(model: GPT, *, lr: float = 5e-3, base_width: int = 32) -> opti
 
 
 class _Block(nn.Module):
-    def __init__(self, width: int, n_heads: int, norm: str, activation: str) -> None:
+    def __init__(
+        self, width: int, n_heads: int, norm: str, activation: str, *, depth: int
+    ) -> None:
         super().__init__()
         self.n_heads, self.gated = n_heads, activation == "swiglu"
         inner = 8 * ((width + 2) // 3) if self.gated else 4 * width
@@ -127,12 +127,9 @@ class _Block(nn.Module):
         self.mlp_norm = _norm(norm, width)
         self.mlp_in = nn.Linear(width, 2 * inner if self.gated else inner, bias=False)
         self.mlp_out = nn.Linear(inner, width, bias=False)
-
-    def inner_layers(self) -> list[nn.Linear]:
-        return [self.qkv, self.mlp_in]
-
-    def branch_ends(self) -> list[nn.Linear]:
-        return [self.attention_out, self.mlp_out]
+        init_fan_in([self.qkv, self.mlp_in])
+        # 2L branches add up in the residual stream: keep its variance at 1 (GPT-2 §2.3).
+        init_fan_in([self.attention_out, self.mlp_out], gain=(2 * depth) ** -0.5)
 
     def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor] | None) -> Tensor:
         batch, length, width = x.shape

@@ -57,10 +57,10 @@ def seeded_globals(seed: int) -> Iterator[None]:
     initialised wrongly.
     """
     with GLOBAL_GENERATOR:
-        python_state, numpy_state = random.getstate(), np.random.get_state()
+        python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
         try:
             with torch.random.fork_rng(devices=[]):
-                torch.random.default_generator.manual_seed(seed)
+                torch.manual_seed(seed)
                 random.seed(seed)
                 np.random.seed(seed % 2**32)  # noqa: NPY002  user code may use the old generator
                 yield
@@ -95,9 +95,6 @@ class TokenWindows:
 
     def batches(self, seed: int, start: int = 0) -> Iterator[Batch]:
         """Yield ``(inputs, targets)``, both int64 of shape (batch, context)."""
-        return self._batches(seed, start)
-
-    def _batches(self, seed: int, start: int) -> Iterator[Batch]:
         per_epoch = self.n_windows // self.batch_size
         # Gathering many batches in one indexing call costs a tenth of one call a batch.
         chunk = max(1, min(64, 2**18 // self.tokens_per_step))
@@ -107,7 +104,7 @@ class TokenWindows:
             for i in range(first, per_epoch, chunk):
                 rows = order[i * self.batch_size : min(i + chunk, per_epoch) * self.batch_size]
                 windows = self.gather(rows)
-                for batch in windows.split(self.batch_size):
+                for batch in torch.split(windows, self.batch_size):
                     yield batch[:, :-1], batch[:, 1:]
 
     def gather(self, rows: NDArray[np.integer]) -> Tensor:
@@ -118,7 +115,7 @@ class TokenWindows:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexedBatches:
-    """A map-style ``Dataset``: each epoch in an order drawn from (seed, epoch), last part dropped."""
+    """A map-style ``Dataset``; each epoch's order is drawn from (seed, epoch), rests dropped."""
 
     dataset: Dataset[Any]
     indices: NDArray[np.integer]

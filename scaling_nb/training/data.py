@@ -161,7 +161,7 @@ def _prepare_tokens(
     n = min(windows.n_windows, max(1, eval_tokens // context))
     rows = np.linspace(0, windows.n_windows - 1, n).astype(int)
     # Larger batches than in training: no gradients are kept, and fewer calls are faster.
-    gathered = windows.gather(rows).split(max(batch_size, 2**13 // context))
+    gathered = torch.split(windows.gather(rows), max(batch_size, 2**13 // context))
     return PreparedData(
         source=source,
         eval_batches=tuple((w[:, :-1], w[:, 1:]) for w in gathered),

@@ -126,4 +126,4 @@ def _vertex(best: float, tried: dict[float, float]) -> float:
     curvature = low - 2 * mid + high
     if not math.isfinite(curvature) or curvature <= 0:
         return best
-    return best * FACTOR ** float(np.clip((low - high) / (2 * curvature), -0.5, 0.5))
+    return best * math.pow(FACTOR, np.clip((low - high) / (2 * curvature), -0.5, 0.5))

@@ -34,9 +34,7 @@ def check_optimizer(choice: OptimizerChoice) -> OptimizerChoice:
         settings = {**DEFAULTS, **choice}
         _check_lr(settings["lr"])
         return settings
-    if isinstance(choice, torch.optim.Optimizer) or (
-        isinstance(choice, type) and issubclass(choice, torch.optim.Optimizer)
-    ):
+    if isinstance(choice, type | torch.optim.Optimizer):
         raise RecipeError(
             "optimizer must be made for each model anew. Give a function, such as "
             "lambda model: torch.optim.AdamW(model.parameters(), lr=1e-3)."
@@ -99,7 +97,8 @@ def _split_decay(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Paramete
     embeddings = {
         id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()
     }
-    decay, plain = [], []
+    decay: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
     for p in model.parameters():
         if p.requires_grad:
             (decay if p.ndim >= 2 and id(p) not in embeddings else plain).append(p)

@@ -37,11 +37,11 @@ class ProbeResult:
 
 
 def check_callables(
-    build_model: object,
+    build_model: Any,
     size: str,
     model_kwargs: Mapping[str, Any],
-    loss_fn: object,
-    step_fn: object,
+    loss_fn: Any,
+    step_fn: Any,
 ) -> None:
     """Refuse what can be seen to be wrong without building anything; raise `RecipeError`."""
     if isinstance(build_model, nn.Module):

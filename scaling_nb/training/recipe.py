@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..cost import StepCost
 from ..errors import RecipeError
-from ..plan import SIZE_LADDER
+from ..grid import SIZE_LADDER
 from ..records import content_hash
 from .batches import Batch, seeded_globals
 from .counting import FlopChoice, ModelSize, count_flops
@@ -22,7 +23,7 @@ from .lr_range import RangeTest, interpolate_rates, range_test
 from .optimizers import OptimizerChoice, build_optimizer, check_optimizer
 from .probe import LossFn, ProbeResult, StepFn, check_callables, loss_of_batch, probe
 from .schedules import ScheduleName, check_schedule, cooldown_start
-from .timing import StepCost, measure_step
+from .timing import measure_step
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -5,13 +5,11 @@ from __future__ import annotations
 import math
 from typing import Literal, get_args
 
+from ..cost import COOLDOWN
 from ..errors import RecipeError
 
 ScheduleName = Literal["wsd", "cosine", "constant"]
 SCHEDULES: tuple[ScheduleName, ...] = get_args(ScheduleName)
-
-COOLDOWN = 0.2
-"""Share of a "wsd" run's steps that cool down; Hägele et al. 2024, §4."""
 
 COSINE_FLOOR = 0.1
 """Where "cosine" ends, as a share of the peak; Hoffmann et al. 2022, §3."""

@@ -6,39 +6,18 @@ import gc
 import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from threading import Barrier
 
 import psutil
 import torch
 
+from ..cost import StepCost
 from .devices import use_one_thread
 from .trainer import Trainable, Trainer, own_generator
 
 _WARM_STEPS = 3
 _LEAST_STEPS = 8
 _ENOUGH_SECONDS = 0.5
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepCost:
-    """Cost of one optimiser step of one size, and of one evaluation.
-
-    Attributes
-    ----------
-    step_seconds : float, seconds
-        Median over measured steps, with as many workers training at once as the sweep will have.
-    step_spread : tuple of float, seconds
-        First and third quartile.
-    eval_seconds : float, seconds
-    peak_bytes : int, bytes
-        Memory one run adds: weights, gradients, optimizer state and activations.
-    """
-
-    step_seconds: float
-    step_spread: tuple[float, float]
-    eval_seconds: float
-    peak_bytes: int
 
 
 def measure_step(

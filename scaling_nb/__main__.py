@@ -1,0 +1,183 @@
+"""``python -m scaling_nb quickstart | plan | fit | resume``: the flow without a notebook."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .errors import RecipeError, ScalingError
+
+if TYPE_CHECKING:
+    from .sweep import Sweep
+    from .training.recipe import Recipe
+
+EXIT_INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one subcommand; returns the exit status. Errors of this package print as sentences."""
+    options = _parser().parse_args(arguments)
+    warnings.showwarning = lambda message, *_, **__: print(f"note: {message}", file=sys.stderr)
+    try:
+        status: int = options.run(options)
+        return status
+    except ScalingError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m scaling_nb",
+        description="From a compute budget to a model size, a token count and a loss.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="command")
+    _add_quickstart(commands)
+    _add_plan(commands)
+    _add_resume(commands)
+    return parser
+
+
+def _add_quickstart(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "quickstart",
+        help="train the ready-made sweep on this machine and answer",
+        description="Train a small GPT on the standard library's source text at five compute "
+        "budgets and print how big a model and how much data each budget wants. Interrupted, it "
+        "continues where it stopped when it is run again.",
+    )
+    parser.add_argument("--out", type=Path, default=Path("scaling_nb_quickstart"), metavar="DIR")
+    parser.add_argument("--seed", type=int, default=0, metavar="S")
+    parser.add_argument("--budgets", type=float, nargs="+", metavar="FLOP")
+    parser.add_argument("--quick", action="store_true", help="under 30 s, and coarse")
+    parser.set_defaults(run=_quickstart)
+
+
+def _add_plan(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "plan",
+        help="show the runs of a sweep, with its time, memory and energy; train nothing",
+    )
+    parser.add_argument(
+        "recipe",
+        nargs="?",
+        help="FILE.py:NAME or package.module:NAME of a Recipe (default: the ready-made one)",
+    )
+    parser.add_argument("--budgets", type=float, nargs="+", metavar="FLOP")
+    parser.add_argument("--sizes-per-budget", type=int, metavar="K")
+    parser.add_argument("--seeds", type=int, default=1, metavar="K")
+    parser.set_defaults(run=_plan)
+
+
+def _add_resume(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("resume", help="go on with the sweep of a store")
+    parser.add_argument("store", type=Path, help="such as runs.db")
+    parser.add_argument("recipe", help="FILE.py:NAME or package.module:NAME of its Recipe")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="default: the store's folder")
+    parser.set_defaults(run=_resume)
+
+
+def _quickstart(options: argparse.Namespace) -> int:
+    from .datasets import stdlib_text
+    from .quickstart import quickstart_sweep
+
+    began = time.monotonic()
+    if options.quick:
+        print("--quick: few steps a run, so the answer is coarse; see how wide its intervals are.")
+    print(stdlib_text().describe())
+    sweep = quickstart_sweep(
+        options.out, seed=options.seed, budgets=options.budgets, quick=options.quick
+    )
+    again = "python -m scaling_nb quickstart " + " ".join(
+        [f"--out {options.out}", f"--seed {options.seed}"]
+        + (["--quick"] if options.quick else [])
+        + ([f"--budgets {' '.join(f'{b:g}' for b in options.budgets)}"] if options.budgets else [])
+    )
+    status = _train_and_report(sweep, options.out, again, title="Quick start")
+    if status == 0:
+        print(f"took {time.monotonic() - began:.0f} s")
+    return status
+
+
+def _plan(options: argparse.Namespace) -> int:
+    from .plan import plan_sweep
+    from .quickstart import quickstart_plan, quickstart_recipe
+
+    if options.recipe is None:
+        plan = quickstart_plan(quickstart_recipe(), options.budgets, seeds=options.seeds)
+    else:
+        if not options.budgets:
+            print("error: --budgets is missing. Give FLOP, such as 1e12 3e12.", file=sys.stderr)
+            return 2
+        plan = plan_sweep(
+            _load_recipe(options.recipe), options.budgets, options.sizes_per_budget, options.seeds
+        )
+    print(plan)
+    print(plan.estimate())
+    return 0
+
+
+def _resume(options: argparse.Namespace) -> int:
+    from .sweep import Sweep
+
+    sweep = Sweep.open(options.store, _load_recipe(options.recipe))
+    again = f"python -m scaling_nb resume {options.store} {options.recipe}"
+    return _train_and_report(sweep, options.out or options.store.parent, again, title="Sweep")
+
+
+def _train_and_report(sweep: Sweep, out: Path, again: str, *, title: str) -> int:
+    from .api import finished_result, follow
+    from .quickstart import write_outputs
+
+    print(sweep.plan.summary())
+    sweep.start()
+    try:
+        follow(sweep)
+    except KeyboardInterrupt:
+        sweep.cancel()
+        sweep.wait(timeout=60)
+        status = sweep.status()
+        kept = sum(state == "finished" for state in status.runs.values())
+        print(
+            f"\nstopped: {kept} of {status.n_runs} runs are finished and kept in "
+            f"{sweep.store.path}.\nTo go on: {again}"
+        )
+        return EXIT_INTERRUPTED
+    result = finished_result(sweep)
+    print(f"\n{result}\n")
+    for path in write_outputs(result, out, title=f"{title}: {sweep.recipe.name}"):
+        print(f"wrote {path}")
+    sweep.store.close()
+    return 0
+
+
+def _load_recipe(name: str) -> Recipe:
+    import importlib
+    import runpy
+
+    from .training.recipe import Recipe
+
+    place, _, attribute = name.rpartition(":")
+    if not place:
+        raise RecipeError(f"{name!r} names no recipe. Give FILE.py:NAME or package.module:NAME.")
+    if place.endswith(".py"):
+        if not Path(place).is_file():
+            raise RecipeError(f"there is no file {place}. Give the path of a Python file.")
+        found = runpy.run_path(place).get(attribute)
+    else:
+        found = getattr(importlib.import_module(place), attribute, None)
+    if not isinstance(found, Recipe):
+        raise RecipeError(
+            f"{attribute} in {place} is {'missing' if found is None else type(found).__name__}. "
+            "It must be a Recipe."
+        )
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

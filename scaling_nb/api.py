@@ -1,0 +1,267 @@
+"""The whole flow in one call: recipe, plan, sweep, fit, answer."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm.auto import tqdm
+
+from .errors import FitError, ScalingWarning, SweepError
+from .executors import Executor
+from .fit import Allocation, IsoFlopFit, LawFit, fit_isoflop, fit_law
+from .plan import SweepPlan, plan_sweep
+from .records import RunTable
+from .store import RunStore
+from .sweep import Sweep
+from .training.recipe import Recipe
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+
+Curves = Mapping[str, tuple[NDArray[np.int64], NDArray[np.float32]]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What a sweep answers: how big, how much data, which loss, each with its interval.
+
+    Attributes
+    ----------
+    plan : SweepPlan
+    runs : RunTable
+        Finished runs.
+    fit : IsoFlopFit
+        Approach 2; its power laws give the answers.
+    law : LawFit or None
+        Approach 3 on the same runs, to compare with; None where there are too few runs.
+    curves : mapping of run_id to (tokens, loss)
+        Training curves.
+    """
+
+    plan: SweepPlan
+    runs: RunTable
+    fit: IsoFlopFit
+    law: LawFit | None
+    curves: Curves = field(repr=False)
+
+    def predict(self, compute: float) -> Allocation:
+        """Return N, D and loss for a budget in FLOP, with intervals.
+
+        Raises
+        ------
+        FitError
+            If fewer than two budgets have an optimum.
+        """
+        return self.fit.allocate(compute)
+
+    def chinchilla_table(self, budgets: Sequence[float] | None = None) -> pd.DataFrame:
+        """Return compute-optimal N, D and loss with intervals, one row a budget.
+
+        Parameters
+        ----------
+        budgets : sequence of float, FLOP, optional
+            Default: the planned budgets, then ten and a hundred times the largest.
+        """
+        if budgets is None:
+            largest = self.plan.budgets[-1]
+            budgets = [*self.plan.budgets, 10 * largest, 100 * largest]
+        table: pd.DataFrame = self.fit.chinchilla_table(budgets)
+        return table
+
+    def plot(self) -> go.Figure:
+        """Return the IsoFLOP curves with their minima, and N*(C) with its interval."""
+        from .plots import plot_isoflop
+
+        return plot_isoflop(self.fit)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the data cannot tell, as sentences with cause and remedy."""
+        return tuple(str(note) for note in self.fit.warnings)
+
+    def __str__(self) -> str:
+        try:
+            table = self.chinchilla_table().to_string(index=False, float_format="{:.4g}".format)
+        except FitError:
+            table = ""
+        return "\n".join([str(self.fit), table]).rstrip()
+
+    def _repr_html_(self) -> str:
+        try:
+            table = self.chinchilla_table().to_html(index=False, float_format="{:.4g}".format)
+        except FitError:
+            table = ""
+        return self.fit._repr_html_() + table
+
+
+def analyse(plan: SweepPlan, runs: RunTable, curves: Curves | None = None) -> Result:
+    """Fit the finished runs of a plan.
+
+    Raises
+    ------
+    TooFewRunsError
+        If the runs do not fall into IsoFLOP slices at all.
+    """
+    try:
+        law = fit_law(runs)
+    except FitError:
+        law = None
+    return Result(plan=plan, runs=runs, fit=fit_isoflop(runs), law=law, curves=dict(curves or {}))
+
+
+def result_of(sweep: Sweep) -> Result:
+    """Fit what a sweep has finished so far."""
+    sweep.store.flush()
+    curves = {run_id: sweep.store.curve(run_id) for run_id in sweep.runs.run_ids}
+    return analyse(sweep.plan, sweep.runs, curves)
+
+
+@overload
+def find_optimal(
+    build_model: Callable[..., Any] | Recipe,
+    *,
+    compute_budgets: Sequence[float] | tuple[float, float, int],
+    train: Literal[True] = True,
+    n_sizes: int | None = None,
+    seeds: int = 1,
+    store: str | os.PathLike[str] | RunStore = "runs.db",
+    executor: str | Executor = "threads",
+    progress: bool = True,
+    plan_options: Mapping[str, Any] | None = None,
+    **recipe_options: Any,
+) -> Result: ...
+@overload
+def find_optimal(
+    build_model: Callable[..., Any] | Recipe,
+    *,
+    compute_budgets: Sequence[float] | tuple[float, float, int],
+    train: Literal[False],
+    n_sizes: int | None = None,
+    seeds: int = 1,
+    store: str | os.PathLike[str] | RunStore = "runs.db",
+    executor: str | Executor = "threads",
+    progress: bool = True,
+    plan_options: Mapping[str, Any] | None = None,
+    **recipe_options: Any,
+) -> SweepPlan: ...
+def find_optimal(
+    build_model: Callable[..., Any] | Recipe,
+    *,
+    compute_budgets: Sequence[float] | tuple[float, float, int],
+    train: bool = True,
+    n_sizes: int | None = None,
+    seeds: int = 1,
+    store: str | os.PathLike[str] | RunStore = "runs.db",
+    executor: str | Executor = "threads",
+    progress: bool = True,
+    plan_options: Mapping[str, Any] | None = None,
+    **recipe_options: Any,
+) -> Result | SweepPlan:
+    """Train an IsoFLOP sweep of a model and return what it says about larger budgets.
+
+    Parameters
+    ----------
+    build_model : class, function or Recipe
+        With a `Recipe`, `recipe_options` stay empty.
+    compute_budgets : sequence of float, FLOP; or (low, high, count)
+    train : bool
+        False returns the plan and trains nothing.
+    n_sizes, seeds : int
+        Sizes per budget, repeats of each run.
+    store : path-like or RunStore
+        Where runs go; a store that holds some of them already is continued.
+    executor : str or Executor
+    progress : bool
+        Show a bar with the time left.
+    plan_options : mapping, optional
+        Other arguments of :func:`plan_sweep`, such as ``{"reuse": "cooldown"}``.
+    **recipe_options
+        Arguments of :class:`Recipe`: ``size``, ``dataset``, ``loss_fn``, ….
+
+    Returns
+    -------
+    Result, or SweepPlan with ``train=False``
+
+    Raises
+    ------
+    RecipeError, PlanError
+        Before anything is trained.
+    SweepError
+        If no run finished; the message says why.
+
+    Examples
+    --------
+    >>> result = find_optimal(                                        # doctest: +SKIP
+    ...     MyModel, size="width", dataset=tokens, compute_budgets=[1e12, 3e12, 1e13])
+    >>> result.predict(1e15)                                          # doctest: +SKIP
+    """
+    if isinstance(build_model, Recipe):
+        if recipe_options:
+            raise TypeError(
+                f"{', '.join(recipe_options)} belong to the Recipe, which is given already."
+            )
+        recipe = build_model
+    else:
+        recipe = Recipe(build_model, **recipe_options)
+    plan = plan_sweep(recipe, compute_budgets, n_sizes, seeds, **dict(plan_options or {}))
+    if not train:
+        return plan
+    sweep = Sweep(recipe, plan, store=store, executor=executor).start()
+    follow(sweep, progress=progress)
+    return finished_result(sweep)
+
+
+def finished_result(sweep: Sweep) -> Result:
+    """Return the result of a sweep that ended; warn of runs that did not finish.
+
+    Raises
+    ------
+    SweepError
+        If none finished.
+    """
+    failures = sweep.failures
+    if len(sweep.runs) == 0:
+        reason = failures[0].message if failures else "none was trained"
+        raise SweepError(
+            f"no run finished ({reason}). sweep.failures lists them; mend the recipe and start "
+            "again."
+        )
+    if failures:
+        names = ", ".join(sorted({f"{run.status}: {run.message}" for run in failures}))
+        warnings.warn(
+            f"{len(failures)} of {len(sweep.plan.runs)} runs did not finish ({names}). They are "
+            "left out of the fit.",
+            ScalingWarning,
+            stacklevel=3,
+        )
+    return result_of(sweep)
+
+
+def follow(sweep: Sweep, *, progress: bool = True, poll: float = 0.5) -> None:
+    """Wait until a sweep ends, with a bar of finished runs and the time left."""
+    with tqdm(
+        total=len(sweep.plan.runs),
+        disable=not progress,
+        unit="run",
+        file=sys.stderr,
+        bar_format="{desc} {bar} {n_fmt}/{total_fmt}{postfix}",
+    ) as bar:
+        ended = False
+        while not ended:
+            ended = sweep.wait(poll)
+            _show(bar, sweep)
+
+
+def _show(bar: tqdm[Any], sweep: Sweep) -> None:
+    status = sweep.status()
+    bar.n = status.n_done
+    bar.set_description_str(status.state, refresh=False)
+    bar.set_postfix_str(status.eta_text(), refresh=True)

@@ -1,0 +1,102 @@
+"""The ready-made sweep: a small GPT on the standard library's own source text.
+
+It answers, on a laptop's CPU in minutes and with no download, the question this package exists
+for. The settings were chosen by the spread between seeds and by interior minima at every budget.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from .api import Result
+from .datasets import stdlib_text
+from .models import GPT, gpt_optimizer
+from .plan import SweepPlan, plan_sweep
+from .sweep import Sweep
+from .training.recipe import Recipe
+
+BUDGETS = (2e10, 4e10, 8e10, 1.6e11, 3.2e11)
+QUICK_BUDGETS = (5e9, 1e10, 2e10, 4e10)
+WIDTHS = (8, 12, 16, 24, 32, 48, 64)
+QUICK_WIDTHS = (4, 8, 12, 16, 24, 32)
+CONTEXT = 64
+EVAL_TOKENS = 49_152
+
+
+def quickstart_recipe(*, quick: bool = False) -> Recipe:
+    """Return the ready-made recipe: GPT, 2 layers, 2 heads, context 64, on 97 characters.
+
+    Parameters
+    ----------
+    quick : bool
+        Smaller widths, for budgets from 5e9 FLOP.
+    """
+    text = stdlib_text()
+    return Recipe(
+        GPT,
+        size="d_model",
+        sizes=QUICK_WIDTHS if quick else WIDTHS,
+        model_kwargs={"vocab_size": text.vocab_size, "context": CONTEXT},
+        dataset=text.train,
+        eval_dataset=text.held_out,
+        batch_size=8,
+        optimizer=partial(gpt_optimizer, lr=5e-3, base_width=32),
+        warmup_steps=40,
+        eval_tokens=EVAL_TOKENS,
+        name="GPT on stdlib-text",
+    )
+
+
+def quickstart_plan(
+    recipe: Recipe,
+    budgets: Sequence[float] | None = None,
+    *,
+    seed: int = 0,
+    seeds: int = 1,
+    quick: bool = False,
+) -> SweepPlan:
+    """Return the ready-made plan: every feasible width at each budget, trunks shared."""
+    return plan_sweep(
+        recipe,
+        list(budgets) if budgets else list(QUICK_BUDGETS if quick else BUDGETS),
+        seeds=range(seed, seed + seeds),
+        reuse="cooldown",
+        tokens_per_param=(0.1, 800.0),
+        min_steps=60,
+    )
+
+
+def quickstart_sweep(
+    out: Path,
+    *,
+    seed: int = 0,
+    budgets: Sequence[float] | None = None,
+    quick: bool = False,
+    executor: str = "threads",
+) -> Sweep:
+    """Make the ready-made sweep with its store in the folder `out`; not started yet."""
+    recipe = quickstart_recipe(quick=quick)
+    plan = quickstart_plan(recipe, budgets, seed=seed, quick=quick)
+    out.mkdir(parents=True, exist_ok=True)
+    return Sweep(recipe, plan, store=out / "runs.db", executor=executor)
+
+
+def write_outputs(result: Result, out: Path, *, title: str) -> list[Path]:
+    """Write ``runs.csv``, ``allocation.csv`` and ``report.html`` into the folder `out`."""
+    from .errors import FitError
+    from .plots.report import sweep_report
+
+    paths = [out / "runs.csv"]
+    result.runs.to_csv(paths[0])
+    try:
+        table = result.chinchilla_table()
+    except FitError:
+        table = None
+    if table is not None:
+        paths.append(out / "allocation.csv")
+        table.to_csv(paths[-1], index=False)
+    paths.append(out / "report.html")
+    paths[-1].write_text(sweep_report(result.fit, result.curves, table, title=title), "utf-8")
+    return paths
