@@ -17,7 +17,8 @@ Unit = Literal["auto", "runs", "groups"]
 
 LINEARISED_ABOVE = 4_000_000
 """Resamples × runs above which resamples are not refitted but linearised."""
-_BLOCK = 250
+_BLOCK = 400_000
+_MAX_ITERATIONS = 80
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,11 +70,11 @@ def resampling_groups(table: RunTable, by: Unit) -> NDArray[np.intp] | None:
 
 
 def multiplicities(
-    n_runs: int, groups: NDArray[Any] | None, n_samples: int, rng: np.random.Generator
+    n_runs: int, groups: NDArray[Any] | None, n_samples: int, rng: np.random.RandomState
 ) -> Floats:
     """Return how often each run is drawn in each resample, shape (n_samples, n_runs)."""
     n_units = n_runs if groups is None else int(groups.max()) + 1
-    drawn = rng.integers(0, n_units, size=(n_samples, n_units))
+    drawn = rng.randint(0, n_units, size=(n_samples, n_units))
     flat = drawn + n_units * np.arange(n_samples)[:, None]
     counts = np.bincount(flat.ravel(), minlength=n_samples * n_units).astype(float)
     counts = counts.reshape(n_samples, n_units)
@@ -96,7 +97,14 @@ def refit(problem: Problem, starts: Floats, weight: Floats) -> tuple[Floats, Flo
     """
     best: Solution | None = None
     for start in starts:
-        solution = minimise(problem, np.tile(start, (len(weight), 1)), weight, damping=0.0)
+        solution = minimise(
+            problem,
+            np.tile(start, (len(weight), 1)),
+            weight,
+            damping=0.0,
+            tolerance=1e-9,
+            max_iterations=_MAX_ITERATIONS,
+        )
         if best is None:
             best = solution
             continue
@@ -114,7 +122,7 @@ def linearised(
     weight: Floats,
     groups: NDArray[Any] | None,
     n_samples: int,
-    rng: np.random.Generator,
+    rng: np.random.RandomState,
 ) -> Floats:
     """Draw from the normal distribution with the sandwich covariance H⁻¹ (Σ g gᵀ) H⁻¹.
 
@@ -134,9 +142,9 @@ def linearised(
     influence = scores[:, free] @ inverse
     draws = np.tile(z, (n_samples, 1))
     covariance = influence.T @ influence
-    draws[:, free] += rng.multivariate_normal(
-        np.zeros(int(free.sum())), covariance, size=n_samples, method="eigh"
-    )
+    values, vectors = np.linalg.eigh(covariance)
+    root = vectors * np.sqrt(np.maximum(values, 0.0))
+    draws[:, free] += rng.standard_normal((n_samples, int(free.sum()))) @ root.T
     return np.asarray(np.clip(draws, problem.lower, problem.upper))
 
 
@@ -170,7 +178,9 @@ def resample(
     weight : ndarray, shape (n_runs,)
         Weights of the fit itself.
     """
-    rng = np.random.default_rng(seed)
+    # NumPy promises this stream for ever (NEP 19), unlike a Generator's: the same seed gives the
+    # same interval under every version, and seed 42 gives Epoch AI's published resamples.
+    rng = np.random.RandomState(seed)
     n_runs = len(problem.observed)
     if n_samples * n_runs > LINEARISED_ABOVE:
         draws = linearised(problem, starts[0], weight, groups, n_samples, rng)
@@ -178,8 +188,9 @@ def resample(
             params=problem.surface.to_params(problem.theta(draws)), how="linearised", at_bound=0.0
         )
     blocks = []
-    for lo in range(0, n_samples, _BLOCK):
-        counts = multiplicities(n_runs, groups, min(_BLOCK, n_samples - lo), rng)
+    block = max(1, _BLOCK // n_runs)
+    for lo in range(0, n_samples, block):
+        counts = multiplicities(n_runs, groups, min(block, n_samples - lo), rng)
         blocks.append(refit(problem, starts, counts * weight)[0])
     z = np.concatenate(blocks)
     on = (z <= problem.lower) | (z >= problem.upper)

@@ -26,10 +26,13 @@ def optimum(law: Law, params: Mapping[str, Any], compute: Any, flops: FlopModel)
     """
     front = law.frontier(params)
     alpha, beta = np.asarray(front.alpha, float), np.asarray(front.beta, float)
-    balance = np.log(alpha / beta) + front.log_A - front.log_B
+    with np.errstate(invalid="ignore"):
+        balance = np.log(alpha / beta) + front.log_A - front.log_B
     if flops.is_constant:
-        log_n = (balance + beta * np.log(compute / flops.constant)) / (alpha + beta)
-        return np.exp(log_n), compute / flops.constant / np.exp(log_n)
+        log_c = np.log(compute / flops.constant)
+        log_n = (balance + beta * log_c) / (alpha + beta)
+        with np.errstate(over="ignore"):
+            return np.exp(log_n), np.exp(log_c - log_n)
     guess = (balance + beta * np.log(compute / 6.0)) / (alpha + beta)
 
     def cost(log_n: Floats) -> Floats:

@@ -20,7 +20,9 @@ from .objective import Floats, Objective
 _CHUNK = 12_000
 _MAX_ITERATIONS = 200
 _TINY = 1e-300
-_LENGTHS = np.array([30.0, 10.0, 3.0, 0.5, 0.2, 0.06, 0.01, 0.001])
+_ON_BOUND = 1e-12
+_SHORTER = np.array([0.5, 0.2, 0.06, 0.01])
+_LONGER = np.array([3.0, 10.0, 30.0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,12 +150,30 @@ def evaluate(problem: Problem, z: Floats, weight: Floats) -> tuple[Floats, ...]:
     return value, gradient, hessian, gauss
 
 
+def values(problem: Problem, z: Floats, weight: Floats) -> Floats:
+    """Return the objective alone at each z of a batch, shape (n_batch,)."""
+    batch, runs = len(z), len(problem.observed)
+    out = np.zeros(batch)
+    run_step, batch_step = min(runs, _CHUNK), max(1, _CHUNK // runs)
+    for lo in range(0, runs, run_step):
+        rows = slice(lo, lo + run_step)
+        surface = problem.surface if runs <= _CHUNK else problem.surface.take(rows)
+        for at in range(0, batch, batch_step):
+            part = slice(at, at + batch_step)
+            w = weight[rows] if weight.ndim == 1 else weight[part, rows]
+            predicted = surface.loss(problem.theta(z[part]))
+            out[part] += problem.objective.value(problem.observed[rows], predicted, w)
+    return out
+
+
 def minimise(
     problem: Problem,
     start: Floats,
     weight: Floats,
     *,
     damping: float = 1.0,
+    tolerance: float = 1e-14,
+    frozen: NDArray[np.bool_] | None = None,
     max_iterations: int = _MAX_ITERATIONS,
 ) -> Solution:
     """Refine every start of a batch to a local minimum in the box.
@@ -165,8 +185,12 @@ def minimise(
         Multiplicities, one set for each member or one for all.
     damping : float
         λ of the first step: 1 for a rough start, 0 for a warm one.
+    frozen : ndarray of bool, shape (n_free,)
+        Coordinates that stay where they start, as in a profile.
+    tolerance : float
+        A fit ends after the step whose predicted decrease is below this share of its value.
     """
-    z = np.clip(start, problem.lower, problem.upper)
+    z = _into_box(problem, start)
     with np.errstate(over="ignore", invalid="ignore"):
         value, gradient, hessian, gauss = evaluate(problem, z, weight)
         done = np.zeros(len(z), dtype=bool)
@@ -177,28 +201,32 @@ def minimise(
             if not len(live):
                 break
             step, slope, convex = _step(
-                problem, z[live], gradient[live], hessian[live], gauss[live], lam[live]
+                problem, z[live], gradient[live], hessian[live], gauss[live], lam[live], frozen
             )
-            trial = np.clip(z[live] + step, problem.lower, problem.upper)
+            trial = _into_box(problem, z[live] + step)
             w = weight if weight.ndim == 1 else weight[live]
             new = evaluate(problem, trial, w)
             floor = 4e-16 * value[live]
             better = new[0] <= value[live] + np.minimum(1e-4 * slope, 0.0) + floor
             small = np.max(np.abs(step) / (np.abs(trial) + 1e-3), axis=1) < 1e-13
-            flat = (-slope <= 1e-14 * value[live] + _TINY) & (lam[live] < 0.5)
-            search = np.flatnonzero((~better | ~convex) & ~small)
+            flat = (-slope <= tolerance * value[live] + _TINY) & (lam[live] < 0.5)
             found = np.zeros(len(live), dtype=bool)
-            if len(search):
-                best, low = _line_search(problem, z[live[search]], step[search], w, search)
-                gain = low < np.where(better[search], new[0][search], value[live[search]])
-                found[search[gain]] = True
-                if gain.any():
-                    w_found = w if w.ndim == 1 else w[found]
-                    trial[found] = best[gain]
-                    for array, fresh in zip(
-                        new, evaluate(problem, trial[found], w_found), strict=True
-                    ):
-                        array[found] = fresh
+            for lengths, wanted in ((_SHORTER, ~better & ~small), (_LONGER, ~convex & ~small)):
+                if not wanted.any():
+                    continue
+                at = np.flatnonzero(wanted)
+                best, low = _line_search(
+                    problem, z[live[at]], step[at], w if w.ndim == 1 else w[at], lengths
+                )
+                at_hand = np.where(better[at] | found[at], new[0][at], value[live[at]])
+                gain = low < at_hand
+                hit = at[gain]
+                if len(hit):
+                    found[hit] = True
+                    trial[hit] = best[gain]
+                    w_hit = w if w.ndim == 1 else w[hit]
+                    for array, fresh in zip(new, evaluate(problem, trial[hit], w_hit), strict=True):
+                        array[hit] = fresh
             moved = better | found
             taken = live[moved]
             z[taken] = trial[moved]
@@ -208,7 +236,7 @@ def minimise(
                 better,
                 _relax(lam[live]),
                 np.where(
-                    found, np.clip(3.0 * lam[live], 0.02, 1.0), np.maximum(8.0 * lam[live], 0.02)
+                    found, np.clip(3.0 * lam[live], 0.1, 1.0), np.maximum(8.0 * lam[live], 0.02)
                 ),
             )
             stuck = ~moved & (lam[live] > 1e12)
@@ -218,14 +246,20 @@ def minimise(
     return Solution(z, value, gradient, hessian, gauss, good)
 
 
+def _into_box(problem: Problem, z: Floats) -> Floats:
+    """Clip to the box, and put what is within rounding of a bound onto it."""
+    inside = np.where(z < problem.lower + _ON_BOUND, problem.lower, z)
+    return np.where(inside > problem.upper - _ON_BOUND, problem.upper, inside)
+
+
 def _line_search(
-    problem: Problem, z: Floats, step: Floats, weight: Floats, members: NDArray[np.intp]
+    problem: Problem, z: Floats, step: Floats, weight: Floats, lengths: Floats
 ) -> tuple[Floats, Floats]:
     """Return the best of several lengths along each step, and its value."""
-    shape = (len(z), len(_LENGTHS), z.shape[1])
-    points = np.clip(z[:, None] + _LENGTHS[:, None] * step[:, None], problem.lower, problem.upper)
-    w = weight if weight.ndim == 1 else np.repeat(weight[members], len(_LENGTHS), axis=0)
-    value = evaluate(problem, points.reshape(-1, shape[2]), w)[0].reshape(shape[:2])
+    shape = (len(z), len(lengths), z.shape[1])
+    points = _into_box(problem, z[:, None] + lengths[:, None] * step[:, None])
+    w = weight if weight.ndim == 1 else np.repeat(weight, len(lengths), axis=0)
+    value = values(problem, points.reshape(-1, shape[2]), w).reshape(shape[:2])
     value = np.where(np.isnan(value), np.inf, value)
     best = value.argmin(axis=1)
     rows = np.arange(len(z))
@@ -245,14 +279,18 @@ def active_set(problem: Problem, z: Floats, gradient: Floats) -> NDArray[np.bool
 
 
 def _step(
-    problem: Problem, z: Floats, gradient: Floats, hessian: Floats, gauss: Floats, lam: Floats
+    problem: Problem,
+    z: Floats,
+    gradient: Floats,
+    hessian: Floats,
+    gauss: Floats,
+    lam: Floats,
+    frozen: NDArray[np.bool_] | None = None,
 ) -> tuple[Floats, Floats, NDArray[np.bool_]]:
     """Return the damped Newton step inside the box, its slope gᵀs, and where M was convex."""
     q = z.shape[1]
     eye = np.eye(q, dtype=bool)
-    diagonal = np.maximum(
-        np.einsum("sii->si", gauss), 1e-12 * np.abs(gauss).max(axis=(1, 2))[:, None]
-    )
+    diagonal = np.maximum(gauss[:, eye], 1e-12 * np.abs(gauss).max(axis=(1, 2))[:, None])
     diagonal = diagonal + _TINY
     blend = np.minimum(lam, 1.0)[:, None, None]
     matrix = (1.0 - blend) * hessian + blend * gauss
@@ -261,6 +299,8 @@ def _step(
     matrix = matrix * scale[:, :, None] * scale[:, None, :]
     rhs = -gradient * scale
     bound = active_set(problem, z, gradient)
+    if frozen is not None:
+        bound |= frozen
     offset = np.zeros_like(z)
     step = np.zeros_like(z)
     convex = np.ones(len(z), dtype=bool)
@@ -277,7 +317,7 @@ def _step(
         edge = np.clip(moved, problem.lower, problem.upper) - z[todo]
         offset[todo] = np.where(out, edge, offset[todo])
         bound[todo] |= out
-    return step, np.einsum("si,si->s", gradient, step), convex
+    return step, (gradient * step).sum(axis=1), convex
 
 
 def _solve(
@@ -294,7 +334,9 @@ def _solve(
         rhs = np.where(bound, offset, rhs - np.einsum("sij,sj->si", matrix, offset))
         free = ~bound
         matrix = np.where(free[:, :, None] & free[:, None, :], matrix, eye)
-    matrix = np.nan_to_num(matrix + 1e-15 * eye, nan=0.0, posinf=0.0, neginf=0.0)
+    matrix = matrix + 1e-15 * eye
+    if not np.isfinite(matrix).all():
+        matrix = np.nan_to_num(matrix, nan=0.0, posinf=0.0, neginf=0.0)
     convex = np.ones(len(rhs), dtype=bool)
     try:
         np.linalg.cholesky(matrix)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ DEFAULT_DELTA = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """One objective at one batch of predictions, per run; each of shape (n_batch, n_runs).
+    """One objective at one batch of predictions, per run; each broadcasts to (n_batch, n_runs).
 
     Attributes
     ----------
@@ -72,7 +72,7 @@ class Objective:
         """Return value and derivatives with respect to L̂, weighted, per run."""
         if self.name == "mse":
             residual = predicted - observed
-            twice = np.broadcast_to(2.0 * weight, residual.shape)
+            twice = 2.0 * (weight if weight.ndim == 2 else weight[None])
             slope = twice * residual
             return Terms(0.5 * slope * residual, slope, twice, twice)
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -89,6 +89,17 @@ class Objective:
         majorant = weight * square * (self.delta / np.maximum(size, self.delta))
         return Terms(value, slope, bend, majorant)
 
-    def value(self, observed: Floats, predicted: Floats, weight: Any = 1.0) -> float:
-        """Return the objective: the sum over runs."""
-        return float(self.terms(observed, predicted, np.asarray(weight, float)).value.sum())
+    def value(self, observed: Floats, predicted: Floats, weight: Floats) -> Floats:
+        """Return the objective, the weighted sum over runs, shape (n_batch,)."""
+        if self.name == "mse":
+            cost = predicted - observed
+            cost *= cost
+        else:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                size = np.abs(np.log(predicted / observed))
+            capped = np.minimum(size, self.delta)
+            size -= 0.5 * capped
+            cost = np.multiply(size, capped, out=size)
+        return np.asarray(
+            cost @ weight if weight.ndim == 1 else np.einsum("si,si->s", cost, weight)
+        )

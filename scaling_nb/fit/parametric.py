@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,106 +14,17 @@ from ..records import RunTable
 from .allocate import Scope, percentile_interval
 from .bootstrap import Unit, resample, resampling_groups
 from .compute import FlopModel, as_flops, learn_flops
-from .newton import Problem, make_problem, minimise
+from .design import require_enough
+from .examine import examine
 from .objective import DEFAULT_DELTA, Objective, ObjectiveName
 from .result import LawFit
+from .search import solve
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Floats = NDArray[np.float64]
-_SUBSAMPLE = 4000
-
-
-@dataclass(frozen=True, slots=True)
-class Optimum:
-    """The certified optimum of one problem, with the local minima that compete with it.
-
-    Attributes
-    ----------
-    problem : Problem
-    z : ndarray, shape (n_minima, n_free)
-        Distinct local minima, the lowest first.
-    value : ndarray, shape (n_minima,)
-    gradient, hessian, gauss_newton : ndarray
-        At the lowest.
-    weight : ndarray, shape (n_runs,)
-    scale : float
-        Losses were divided by it.
-    converged : bool
-    """
-
-    problem: Problem
-    z: Floats
-    value: Floats
-    gradient: Floats
-    hessian: Floats
-    gauss_newton: Floats
-    weight: Floats
-    converged: bool
-
-    @property
-    def params(self) -> Floats:
-        """Raw parameters of the lowest minimum, shape (n_params,)."""
-        return self.problem.surface.to_params(self.problem.theta(self.z[:1]))[0]
-
-
-def solve(
-    law: Law,
-    inputs: Mapping[str, Floats],
-    loss: Floats,
-    objective: Objective,
-    *,
-    constraints: Constraints,
-    weight: Floats,
-) -> Optimum:
-    """Find the global optimum of a law's objective on one table."""
-    surface = law.surface(inputs, constraints)
-    problem = make_problem(surface, law.param_names, loss, objective, constraints)
-    start_weight = objective.start_weight(loss, weight)
-    few = _spread(loss, _SUBSAMPLE)
-    if few is None:
-        starts = problem.free(surface.starts(loss, start_weight, constraints))
-    else:
-        small = surface.take(few)
-        part = make_problem(small, law.param_names, loss[few], objective, constraints)
-        rough = problem.free(small.starts(loss[few], start_weight[few], constraints))
-        found = minimise(part, rough, weight[few])
-        starts = found.z[_distinct(found.z, found.value)[:2]]
-    solution = minimise(problem, starts, weight)
-    keep = _distinct(solution.z, solution.value)
-    best = keep[0]
-    return Optimum(
-        problem,
-        solution.z[keep],
-        solution.value[keep],
-        solution.gradient[best],
-        solution.hessian[best],
-        solution.gauss_newton[best],
-        weight,
-        bool(solution.converged[best]),
-    )
-
-
-def _spread(loss: Floats, size: int) -> NDArray[np.intp] | None:
-    if len(loss) <= 2 * size:
-        return None
-    return np.linspace(0, len(loss) - 1, size).astype(np.intp)
-
-
-def _distinct(z: Floats, value: Floats) -> list[int]:
-    """Return indices of distinct local minima, the lowest first."""
-    kept: list[int] = []
-    for i in np.argsort(value, kind="stable"):
-        if np.isfinite(value[i]) and all(
-            np.max(np.abs(z[i] - z[j]) / (np.abs(z[j]) + 1e-2)) > 1e-4 for j in kept
-        ):
-            kept.append(int(i))
-    if not kept:
-        raise FitError(
-            "the objective is infinite at every start. Look for losses that are not positive."
-        )
-    return kept
+_RIVALS = 1.5
 
 
 def fit_law(
@@ -184,39 +93,45 @@ def fit_law(
     inputs = gather(law, table)
     loss = np.asarray(table.L, dtype=float)
     weight = _weights(len(table), weights, variances)
+    require_enough(law, table, constraints)
     optimum = solve(law, inputs, loss, goal, constraints=constraints, weight=weight)
-    samples, how, intervals = None, "", {}
+    drawn = None
     if bootstrap:
         drawn = resample(
             optimum.problem,
-            optimum.z[:1],
+            optimum.z[optimum.value <= _RIVALS * optimum.value[0]][:3],
             weight,
             groups=resampling_groups(table, by),
             n_samples=bootstrap,
             seed=seed,
         )
-        samples, how = drawn.params, drawn.how
-        intervals = {
-            name: percentile_interval(samples[:, i], level)
-            for i, name in enumerate(law.param_names)
-        }
+    answers = as_flops(flops, lambda: learn_flops(table.N, table.D, table.C))
+    report = examine(law, table, optimum, drawn, answers, level=level)
+    samples = None if drawn is None else drawn.params
     return LawFit(
         law=law,
         params=dict(zip(law.param_names, optimum.params.tolist(), strict=True)),
-        intervals=intervals,
-        status="converged",
+        intervals={}
+        if samples is None
+        else {
+            name: percentile_interval(samples[:, i], level)
+            for i, name in enumerate(law.param_names)
+        },
+        status=report.status,
+        warnings=report.warnings,
         objective=objective,
         delta=delta,
         objective_value=float(optimum.value[0]),
         n_runs=len(table),
-        data_hash=data_hash(table),
+        data_hash=table.data_hash,
         samples=samples,
-        resampled=how,
+        resampled="" if drawn is None else drawn.how,
         scope=scope_of(table),
         runs=table,
         constraints=constraints,
-        flops=as_flops(flops, lambda: learn_flops(table.N, table.D, table.C)),
+        flops=answers,
         level=level,
+        profile_intervals=report.profile_intervals,
     )
 
 
@@ -270,14 +185,6 @@ def _weights(n: int, weights: ArrayLike | None, variances: ArrayLike | None) -> 
             values = inverse / inverse.mean()
         weight = weight * values
     return weight
-
-
-def data_hash(table: RunTable) -> str:
-    """Return the content hash of what was fitted: N, D, C and loss of the runs that count."""
-    digest = sha256()
-    for values in (table.N, table.D, table.C, table.L):
-        digest.update(np.ascontiguousarray(values, dtype="<f8").tobytes())
-    return digest.hexdigest()[:12]
 
 
 def scope_of(table: RunTable) -> Scope:

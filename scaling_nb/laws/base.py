@@ -89,6 +89,10 @@ class Surface(ABC):
     upper: Floats
 
     @abstractmethod
+    def loss(self, theta: Floats) -> Floats:
+        """Return the loss at each θ and run, shape (n_batch, n_runs)."""
+
+    @abstractmethod
     def derivatives(self, theta: Floats) -> tuple[Floats, Floats]:
         """Return the loss and its Jacobian ∂L/∂θ, shape (n_batch, n_coords, n_runs)."""
 

@@ -51,6 +51,10 @@ class NumericSurface(Surface):
         """Return the same law over some of the rows."""
         return replace(self, inputs={name: x[rows] for name, x in self.inputs.items()})
 
+    def loss(self, theta: Floats) -> Floats:
+        """Evaluate the formula."""
+        return np.asarray(self._loss(theta), dtype=np.float64)
+
     def _loss(self, theta: NDArray[Any]) -> NDArray[Any]:
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             values = np.where(self.logarithmic, np.exp(theta), theta)
@@ -67,7 +71,7 @@ class NumericSurface(Surface):
 
     def derivatives(self, theta: Floats) -> tuple[Floats, Floats]:
         """Return the loss and its Jacobian."""
-        return np.asarray(self._loss(theta), dtype=float), self._jacobian(theta)
+        return self.loss(theta), self._jacobian(theta)
 
     def curvature(self, theta: Floats, jacobian: Floats, weight: Floats) -> Floats:
         """Difference the weighted Jacobian along each coordinate."""

@@ -75,6 +75,17 @@ class PowerSumSurface(Surface):
         """Return the same law over some of the rows."""
         return replace(self, x=np.ascontiguousarray(self.x[:, rows]))
 
+    def loss(self, theta: Floats) -> Floats:
+        """Evaluate E + Σ_k A'_k e^(-α_k x_k)."""
+        k, first = len(self.x), int(self.constant)
+        out = np.zeros((len(theta), self.x.shape[1]))
+        for i in range(k):
+            term = theta[:, first + k + i, None] * -self.x[i]
+            out += np.multiply(np.exp(term, out=term), theta[:, first + i, None], out=term)
+        if self.constant:
+            out += theta[:, :1]
+        return out
+
     def derivatives(self, theta: Floats) -> tuple[Floats, Floats]:
         """∂L/∂E = 1, ∂L/∂A' = e^(-αx), ∂L/∂α = -A' x e^(-αx)."""
         k, first = len(self.x), int(self.constant)

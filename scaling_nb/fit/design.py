@@ -1,0 +1,197 @@
+"""What a table of runs can tell before anything is fitted: its budgets, its spread, its mixtures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..budgets import infer_budgets
+from ..errors import TooFewRunsError
+from ..laws import Constraints, DataConstrainedLaw, Law
+from ..records import RunTable
+from .notes import FitWarning
+
+Floats = NDArray[np.float64]
+
+ONE_BUDGET = 1.5
+"""Runs whose 6·N·D lies within this factor are one budget."""
+COLLINEAR = 0.05
+"""Spread, in e-folds, of ln N and ln D across their common line below which they are one line."""
+_SHORT = 0.8
+_OFF_6ND = 0.1
+_MOST_NAMED = 5
+
+
+def require_enough(law: Law, table: RunTable, constraints: Constraints) -> None:
+    """Raise if the runs cannot determine the law at all.
+
+    Raises
+    ------
+    TooFewRunsError
+        With what to add.
+    """
+    n_free = len(law.parameters) - len(constraints.fixed) - max(0, len(constraints.shared) - 1)
+    if len(table) < max(n_free, 1):
+        raise TooFewRunsError(
+            f"{law.name} has {n_free} free parameters, but only {len(table)} runs count. Add at "
+            f"least {n_free - len(table)} finished runs (10 or more serve better), or hold "
+            "parameters with fixed=."
+        )
+    for name, exponent in (("N", "alpha"), ("D", "beta")):
+        if name not in law.inputs or not answers_both(law) or exponent in constraints.fixed:
+            continue
+        if np.ptp(np.log(table.column(name).astype(float))) < 1e-6:
+            raise TooFewRunsError(
+                f"all runs have the same {name}, so {law.name} cannot tell what {name} does. Add "
+                f"runs with two or more other values of {name}."
+            )
+    if answers_both(law) and not {"E", "alpha", "beta"} <= set(constraints.fixed):
+        compute = np.log(table.N * table.D)
+        if np.ptp(compute) < np.log(ONE_BUDGET):
+            raise TooFewRunsError(
+                "all runs are of one compute budget (6·N·D within a factor of "
+                f"{np.exp(np.ptp(compute)):.3g}), which cannot tell how loss falls with compute. "
+                "Add runs at two or more other budgets, each 3 to 10 times apart."
+            )
+
+
+def answers_both(law: Law) -> bool:
+    """Return whether the law speaks of both N and D."""
+    return law.answers_allocation
+
+
+def is_collinear(n_params: Floats, n_tokens: Floats) -> bool:
+    """Return whether ln N and ln D lie on one line, as for a fixed D/N."""
+    points = np.stack([np.log(n_params), np.log(n_tokens)])
+    across = np.sqrt(max(float(np.linalg.eigvalsh(np.cov(points))[0]), 0.0))
+    return across < COLLINEAR
+
+
+def budgets_of(table: RunTable) -> Floats:
+    """Return each run's planned budget, or the one its compute clusters in, NaN where none."""
+    budgets = np.asarray(table.column("budget"), dtype=float)
+    if np.isfinite(budgets).any():
+        return budgets
+    compute = np.where(np.isfinite(table.C), table.C, 6.0 * table.N * table.D)
+    return infer_budgets(table.N, compute)
+
+
+def check_design(law: Law, table: RunTable) -> Iterator[FitWarning]:
+    """Yield what a person should know about the runs themselves."""
+    yield from _mixtures(table)
+    yield from _early_stops(table)
+    if answers_both(law):
+        yield from _brackets(table)
+        yield from _compute(table)
+    if not isinstance(law, DataConstrainedLaw):
+        yield from _repeats(table)
+
+
+def _mixtures(table: RunTable) -> Iterator[FitWarning]:
+    schedules = sorted({str(s) for s in table.column("schedule")} - {""})
+    if len(schedules) > 1:
+        yield FitWarning(
+            code="mixed_schedules",
+            message=f"The runs mix learning-rate schedules ({', '.join(schedules)}), whose losses "
+            "differ at equal N and D.",
+            remedy="Fit each schedule by itself: runs.where(schedule=[...]).",
+        )
+    counts = {
+        name: np.isclose(table.N, table.column(name).astype(float), rtol=1e-3)
+        for name in ("n_total", "n_non_embedding", "n_matmul")
+    }
+    pure = any(same.all() for same in counts.values())
+    used = [name.removeprefix("n_") for name, same in counts.items() if same.any()]
+    named: list[str] = []
+    if "convention" in table.columns:
+        named = sorted({str(c) for c in table.column("convention")} - {"", "nan", "None"})
+    if (len(used) > 1 and not pure) or len(named) > 1:
+        yield FitWarning(
+            code="mixed_conventions",
+            message=f"The runs count N by different conventions ({', '.join(named or used)}).",
+            remedy="Bring them to one: runs.with_convention('total'), or fit each by itself.",
+        )
+
+
+def _early_stops(table: RunTable) -> Iterator[FitWarning]:
+    ids = np.array(table.run_ids, dtype=object)
+    status = table.column("status").astype(str)
+    unfinished = ids[~np.isin(status, ["finished", "", "nan"])]
+    budget = np.asarray(table.column("budget"), dtype=float)
+    with np.errstate(invalid="ignore"):
+        short = ids[np.asarray(table.C, float) < _SHORT * budget]
+    if 0 < len(short) < len(ids) / 2 or len(unfinished):
+        stopped = list(dict.fromkeys([*unfinished, *(short if len(short) < len(ids) / 2 else [])]))
+        yield FitWarning(
+            code="stopped_early",
+            message=f"{_count(stopped)} stopped before the end of the planned budget: {_named(stopped)}.",
+            remedy="A run whose learning rate had not decayed reads too high: finish or exclude it.",
+            run_ids=tuple(stopped),
+        )
+
+
+def _brackets(table: RunTable) -> Iterator[FitWarning]:
+    budgets = budgets_of(table)
+    ids = np.array(table.run_ids, dtype=object)
+    n, loss = table.N, table.L
+    for budget in np.unique(budgets[np.isfinite(budgets)])[:50]:
+        rows = np.flatnonzero(budgets == budget)
+        sizes = np.unique(n[rows])
+        if len(sizes) < 3:
+            continue
+        best = rows[np.argmin(loss[rows])]
+        if n[best] not in (sizes[0], sizes[-1]):
+            continue
+        side, other = ("smallest", "smaller") if n[best] == sizes[0] else ("largest", "larger")
+        yield FitWarning(
+            code="minimum_not_bracketed",
+            message=f"At C = {budget:.3g} the best run is the {side} (N = {n[best]:.3g}): the "
+            "minimum is not bracketed.",
+            remedy=f"Add {other} models at this budget.",
+            run_ids=(str(ids[best]),),
+            values={"budget": float(budget), "n_params": float(n[best])},
+        )
+
+
+def _compute(table: RunTable) -> Iterator[FitWarning]:
+    compute = np.asarray(table.C, float)
+    known = np.isfinite(compute) & (compute > 0)
+    if not known.any():
+        return
+    ratio = compute[known] / (6.0 * table.N[known] * table.D[known])
+    low, middle, high = np.quantile(ratio, [0.05, 0.5, 0.95])
+    if low < 1.0 - _OFF_6ND or high > 1.0 + _OFF_6ND:
+        yield FitWarning(
+            code="compute_differs_from_6nd",
+            message=f"The runs' C is {middle:.2g} times 6·N·D ({low:.2g} to {high:.2g}).",
+            remedy="Budgets in answers mean 6·N·D; pass flops='counted' to use the runs' own count.",
+            values={"low": float(low), "median": float(middle), "high": float(high)},
+        )
+
+
+def _repeats(table: RunTable) -> Iterator[FitWarning]:
+    unique = np.asarray(table.column("unique_tokens"), dtype=float)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        epochs = table.D / unique
+    repeated = np.flatnonzero(np.isfinite(epochs) & (epochs > 1.05))
+    if len(repeated):
+        ids = np.array(table.run_ids, dtype=object)[repeated]
+        yield FitWarning(
+            code="repeated_data",
+            message=f"{_count(ids)} saw their data more than once (up to "
+            f"{epochs[repeated].max():.3g} epochs): repeated tokens are worth less than new ones.",
+            remedy="Fit DataConstrainedLaw, or only runs of one epoch.",
+            run_ids=tuple(ids),
+        )
+
+
+def _count(ids: object) -> str:
+    n = len(ids)  # type: ignore[arg-type]
+    return "1 run" if n == 1 else f"{n} runs"
+
+
+def _named(ids: list[str]) -> str:
+    shown = ", ".join(map(str, ids[:_MOST_NAMED]))
+    return shown if len(ids) <= _MOST_NAMED else f"{shown} and {len(ids) - _MOST_NAMED} more"

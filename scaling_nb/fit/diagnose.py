@@ -1,0 +1,286 @@
+"""From an optimum and its bootstrap to a status: what the runs determine, and what they do not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..laws import Law
+from .notes import FitWarning
+from .profile import Profile
+
+Floats = NDArray[np.float64]
+FittedStatus = Literal["converged", "at_bound", "ill_conditioned", "not_identified"]
+
+ILL_CONDITIONED = 1e8
+"""Condition number of the scaled Gauss-Newton matrix beyond which digits are lost."""
+SINGULAR = 1e13
+WIDE_EXPONENT = 0.5
+"""Width of the 90 % interval of a, whose whole range is 0 to 1, at which it says nothing."""
+WIDE_RATIO = 30.0
+AT_BOUND_SHARE = 0.05
+STEEP = 1.5
+"""Exponent beyond which a term vanishes so fast that only the smallest runs speak of it."""
+_FLAT_E = 0.3
+_BINS = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What the status is judged by.
+
+    Attributes
+    ----------
+    n_runs, n_free : int
+    bounds : mapping of str to float
+        Parameters that ended on a bound, with the bound.
+    steep : mapping of str to float
+        Exponents beyond :data:`STEEP`.
+    condition : float
+        Of the scaled Gauss-Newton matrix over the parameters not on a bound.
+    collinear : bool
+        ln N and ln D of the runs lie on one line.
+    converged : bool
+        The solver's own report.
+    rival : float
+        Objective of the second-best local minimum over the best; inf where there is one only.
+    at_bound_share : float
+        Of resamples on a bound.
+    exponent : ndarray or None
+        Bootstrap sample of a.
+    log_n_star : ndarray or None
+        Bootstrap sample of ln N* at the largest compute among the runs.
+    """
+
+    n_runs: int
+    n_free: int
+    bounds: Mapping[str, float]
+    steep: Mapping[str, float]
+    condition: float
+    collinear: bool
+    converged: bool
+    rival: float
+    at_bound_share: float = 0.0
+    exponent: Floats | None = None
+    log_n_star: Floats | None = None
+
+
+def scaled_condition(gauss_newton: Floats, held: NDArray[np.bool_]) -> float:
+    """Return the condition number with every free coordinate in its own unit."""
+    free = ~held
+    matrix = gauss_newton[np.ix_(free, free)]
+    if not matrix.size:
+        return 1.0
+    size = np.sqrt(np.diag(matrix))
+    if not np.all(size > 0):
+        return np.inf
+    eigenvalues = np.linalg.eigvalsh(matrix / np.outer(size, size))
+    return float(eigenvalues[-1] / max(float(eigenvalues[0]), 1e-300))
+
+
+def modes(sample: Floats) -> list[float]:
+    """Return the peaks of a sample's smoothed density that a valley clearly separates.
+
+    A peak counts if the density falls below half of it before it rises to a higher one, and if a
+    tenth of the sample belongs to it.
+    """
+    sample = np.sort(sample[np.isfinite(sample)])
+    if len(sample) < 50 or np.ptp(sample) <= 1e-9 * (np.abs(sample).max() + 1e-300):
+        return [float(np.median(sample))] if len(sample) else []
+    spread = min(float(sample.std()), float(np.subtract(*np.quantile(sample, [0.75, 0.25]))) / 1.34)
+    width = 0.9 * max(spread, 1e-3 * float(np.ptp(sample))) * len(sample) ** -0.2
+    low, high = np.quantile(sample, [0.005, 0.995])
+    grid = np.linspace(low - 3 * width, high + 3 * width, _BINS)
+    density = np.exp(-0.5 * ((grid[:, None] - sample) / width) ** 2).sum(axis=1)
+    inner = density[1:-1]
+    peaks = np.flatnonzero((inner > density[:-2]) & (inner >= density[2:])) + 1
+    kept: list[int] = []
+    for peak in peaks:
+        if kept and density[kept[-1] : peak + 1].min() > 0.5 * min(
+            density[kept[-1]], density[peak]
+        ):
+            if density[peak] > density[kept[-1]]:
+                kept[-1] = int(peak)
+        else:
+            kept.append(int(peak))
+    edges = [
+        grid[a + int(np.argmin(density[a : b + 1]))] for a, b in zip(kept, kept[1:], strict=False)
+    ]
+    counts = np.diff(np.searchsorted(sample, [-np.inf, *edges, np.inf]))
+    return [float(grid[k]) for k, c in zip(kept, counts, strict=True) if c >= 0.1 * len(sample)]
+
+
+def judge(evidence: Evidence, law: Law) -> tuple[FittedStatus, list[FitWarning]]:
+    """Return the status and the sentences that explain it."""
+    gravest: FittedStatus = "converged"
+    notes: list[FitWarning] = []
+    for status, note in _findings(evidence, law):
+        notes.append(note)
+        if _ORDER.index(status) > _ORDER.index(gravest):
+            gravest = status
+    return gravest, notes
+
+
+_ORDER: Sequence[FittedStatus] = ("converged", "ill_conditioned", "at_bound", "not_identified")
+
+
+def _findings(e: Evidence, law: Law) -> Iterator[tuple[FittedStatus, FitWarning]]:
+    if e.n_runs <= e.n_free:
+        yield (
+            "not_identified",
+            FitWarning(
+                code="no_spare_runs",
+                message=f"{e.n_runs} runs for {e.n_free} parameters: the law passes through the "
+                "runs whatever they are.",
+                remedy="Add runs, at least twice as many as parameters.",
+            ),
+        )
+    if e.collinear:
+        yield (
+            "not_identified",
+            FitWarning(
+                code="collinear_design",
+                message="N and D of the runs lie on one line (such as a fixed D/N), so their "
+                "effects cannot be told apart.",
+                remedy="At some budgets add runs with other D/N: a few smaller and larger models.",
+            ),
+        )
+    for name, value in e.bounds.items():
+        yield "at_bound", _bound_note(name, value)
+    for name, value in e.steep.items():
+        yield (
+            "ill_conditioned",
+            FitWarning(
+                code="steep_exponent",
+                message=f"{name} is {value:.2f}, far steeper than any known scaling law: a few of "
+                "the smallest runs decide it.",
+                remedy="Look for outliers among them, or fit with objective='log-huber'.",
+                values={name: value},
+            ),
+        )
+    if not e.collinear and e.condition > ILL_CONDITIONED:
+        singular = e.condition > SINGULAR
+        yield (
+            "not_identified" if singular else "ill_conditioned",
+            FitWarning(
+                code="ill_conditioned",
+                message=f"Parameters trade off against each other (condition number "
+                f"{e.condition:.1g}): many sets of them describe the runs equally well.",
+                remedy="Widen the ranges of N and D, or hold a parameter with fixed=.",
+                values={"condition": e.condition},
+            ),
+        )
+    if not e.converged:
+        yield (
+            "ill_conditioned",
+            FitWarning(
+                code="solver_stopped",
+                message="The solver stopped before its last step was negligible.",
+                remedy="Look for runs with extreme values, or hold a parameter with fixed=.",
+            ),
+        )
+    if e.rival < 1.0 + 1e-3:
+        yield (
+            "ill_conditioned",
+            FitWarning(
+                code="rival_optimum",
+                message="Another set of parameters describes the runs within 0.1 % as well.",
+                remedy="Add runs where the two disagree most: the largest budgets.",
+                values={"ratio": e.rival},
+            ),
+        )
+    yield from _sample_findings(e)
+
+
+def _sample_findings(e: Evidence) -> Iterator[tuple[FittedStatus, FitWarning]]:
+    if not e.bounds and e.at_bound_share > AT_BOUND_SHARE:
+        yield (
+            "ill_conditioned",
+            FitWarning(
+                code="resamples_at_bound",
+                message=f"{100 * e.at_bound_share:.0f} % of the resamples end on a bound (E = 0 or "
+                "an extreme exponent).",
+                remedy="Add larger budgets, or hold E with fixed={'E': ...}.",
+                values={"share": e.at_bound_share},
+            ),
+        )
+    if e.exponent is not None:
+        peaks = modes(e.exponent)
+        if len(peaks) > 1:
+            yield (
+                "ill_conditioned",
+                FitWarning(
+                    code="bimodal_bootstrap",
+                    message="The resamples fall into separate groups, with a near "
+                    f"{' and '.join(f'{p:.2f}' for p in peaks)}: a few runs decide between them.",
+                    remedy="Look at influential runs, and add runs at the smallest and largest "
+                    "budgets.",
+                ),
+            )
+        low, high = np.quantile(e.exponent, [0.05, 0.95])
+        if high - low > WIDE_EXPONENT:
+            yield (
+                "not_identified",
+                FitWarning(
+                    code="exponent_says_nothing",
+                    message=f"The 90 % interval of the exponent a is {low:.2f} to {high:.2f}: the "
+                    "runs do not say how N should grow with compute.",
+                    remedy="Add budgets further apart, with sizes on both sides of each minimum.",
+                    values={"low": float(low), "high": float(high)},
+                ),
+            )
+    if e.log_n_star is not None:
+        low, high = np.exp(np.quantile(e.log_n_star, [0.05, 0.95]))
+        if high > WIDE_RATIO * low:
+            yield (
+                "not_identified",
+                FitWarning(
+                    code="optimum_says_nothing",
+                    message=f"At the largest compute of the runs the 90 % interval of N* is "
+                    f"{low:.2g} to {high:.2g}.",
+                    remedy="Add sizes on both sides of each minimum.",
+                    values={"low": float(low), "high": float(high)},
+                ),
+            )
+
+
+def _bound_note(name: str, value: float) -> FitWarning:
+    if name == "E":
+        return FitWarning(
+            code="at_bound",
+            message="The irreducible loss E ended at 0: the runs show no floor.",
+            remedy="Predictions far beyond the runs will be too low. Add larger budgets, or hold E "
+            "with fixed={'E': ...}.",
+            values={"E": value},
+        )
+    if name in ("A", "B"):
+        return FitWarning(
+            code="at_bound",
+            message=f"The scale {name} ended at 0: the runs show no effect of "
+            f"{'N' if name == 'A' else 'D'}.",
+            remedy=f"Widen the range of {'N' if name == 'A' else 'D'}.",
+            values={name: value},
+        )
+    return FitWarning(
+        code="at_bound",
+        message=f"{name} ended on its bound {value:.3g}: the runs do not determine it.",
+        remedy="Widen the ranges of N and D, look for outliers, or hold it with fixed=.",
+        values={name: value},
+    )
+
+
+def describe_floor(profile: Profile, smallest_loss: float) -> Iterator[FitWarning]:
+    """Yield a warning if the profile of E excludes little of what E could be."""
+    low, high = profile.interval
+    if low <= 0.0 or high - low > _FLAT_E * smallest_loss:
+        yield FitWarning(
+            code="irreducible_loss_not_identified",
+            message=f"The irreducible loss is not identified: its profile is flat from "
+            f"E = {max(low, 0.0):.3g} to {high:.3g}.",
+            remedy="Add larger budgets (each tenfold helps), or hold E with fixed={'E': ...}.",
+            values={"low": max(low, 0.0), "high": high},
+        )

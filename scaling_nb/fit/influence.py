@@ -1,0 +1,155 @@
+"""Which runs the answer hangs on: leave-one-out, the few that move it most, and outliers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .bootstrap import refit, run_scores
+from .newton import Problem, active_set, evaluate
+from .notes import FitWarning
+
+Floats = NDArray[np.float64]
+
+OUTLIER = 6.0
+"""Robust standard deviations from the law beyond which a run is called an outlier."""
+_MOST_REMOVED = 5
+_LARGE_SHIFT = 3.0
+_SMALL_MOVE = 0.02
+_MOST_NAMED = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drivers:
+    """A few runs, and where a parameter goes without them.
+
+    Attributes
+    ----------
+    name : str
+        The parameter.
+    rows : ndarray of int
+    before, after : float
+    shift : float
+        The move in standard errors of the fit without them.
+    """
+
+    name: str
+    rows: NDArray[np.intp]
+    before: float
+    after: float
+    shift: float
+
+
+def influence(problem: Problem, z: Floats, weight: Floats) -> Floats:
+    """Return the first-order move of each free coordinate when a run leaves, (n_runs, n_free).
+
+    The infinitesimal jackknife: H⁻¹ times the run's own gradient.
+    """
+    _, gradient, hessian, gauss = evaluate(problem, z[None], weight)
+    free = ~active_set(problem, z[None], gradient)[0]
+    matrix = hessian[0][np.ix_(free, free)]
+    if not len(matrix) or np.linalg.eigvalsh(matrix)[0] <= 0:
+        matrix = gauss[0][np.ix_(free, free)]
+    out = np.zeros((len(problem.observed), len(z)))
+    out[:, free] = run_scores(problem, z, weight)[:, free] @ np.linalg.pinv(matrix, hermitian=True)
+    return out
+
+
+def find_drivers(
+    problem: Problem,
+    minima: Floats,
+    weight: Floats,
+    names: Sequence[str],
+) -> list[Drivers]:
+    """Return, for each exponent, the few runs that move it most, refitted without them.
+
+    Candidates come from the infinitesimal jackknife, taken as a group of one, two or five that
+    push the same way; the move is from an actual refit.
+
+    Parameters
+    ----------
+    minima : ndarray, shape (n_minima, n_free)
+        The optimum first.
+    names : sequence of str
+        Parameters in the order of θ; only exponents are looked at.
+    """
+    few = [k for k in (1, 2, _MOST_REMOVED) if k <= len(problem.observed) // 8]
+    if not few:
+        return []
+    moves = influence(problem, minima[0], weight) @ problem.mixing.T
+    theta = problem.theta(minima[:1])[0]
+    jobs = []
+    for i, name in enumerate(names):
+        if name.startswith(("alpha", "beta")) and problem.mixing[i].any():
+            order = np.argsort(moves[:, i], kind="stable")
+            jobs += [(i, name, order[:k]) for k in few] + [(i, name, order[-k:]) for k in few]
+    if not jobs:
+        return []
+    weights = np.tile(weight, (len(jobs), 1))
+    for row, (_, _, gone) in enumerate(jobs):
+        weights[row, gone] = 0.0
+    z, _ = refit(problem, minima, weights)
+    moved = problem.theta(z)
+    found: dict[str, Drivers] = {}
+    for row, (i, name, gone) in enumerate(jobs):
+        left = influence(problem, z[row], weights[row]) @ problem.mixing[i]
+        error = float(np.sqrt(np.sum(left**2)))
+        shift = abs(moved[row, i] - theta[i]) / max(error, 1e-300)
+        # Five runs may always move more than one: a group must beat a single run clearly.
+        share = shift / np.sqrt(len(gone))
+        best = found.get(name)
+        if best is None or share > best.shift / np.sqrt(len(best.rows)):
+            found[name] = Drivers(
+                name=name,
+                rows=np.sort(gone),
+                before=float(theta[i]),
+                after=float(moved[row, i]),
+                shift=float(shift),
+            )
+    return list(found.values())
+
+
+def describe_drivers(drivers: Sequence[Drivers], ids: Sequence[str]) -> Iterator[FitWarning]:
+    """Yield one warning for each exponent that a few runs move far."""
+    for item in drivers:
+        if item.shift < _LARGE_SHIFT or abs(item.after - item.before) < _SMALL_MOVE:
+            continue
+        who = tuple(ids[i] for i in item.rows)
+        n = "1 run moves" if len(who) == 1 else f"{len(who)} runs move"
+        yield FitWarning(
+            code="influential_runs",
+            message=f"{n} {item.name} from {item.after:.3g} to {item.before:.3g} "
+            f"({item.shift:.2g} standard errors): {', '.join(who)}.",
+            remedy="Look at them; if something is wrong with them, runs.exclude(ids, reason=...).",
+            run_ids=who,
+            values={"without": item.after, "with": item.before, "standard_errors": item.shift},
+        )
+
+
+def find_outliers(log_residuals: Floats, loss: Floats, ids: Sequence[str]) -> Iterator[FitWarning]:
+    """Yield one warning that names the runs far from the law and says how far; none is dropped."""
+    centre = float(np.median(log_residuals))
+    spread = 1.4826 * float(np.median(np.abs(log_residuals - centre)))
+    if spread < 1e-9:
+        return
+    distance = np.abs(log_residuals - centre) / spread
+    rows = np.flatnonzero(distance > OUTLIER)
+    rows = rows[np.argsort(-distance[rows], kind="stable")]
+    if not len(rows):
+        return
+    told = [
+        f"{ids[i]} (loss {loss[i]:.4g}, the law says {loss[i] * np.exp(-log_residuals[i]):.4g})"
+        for i in rows[:_MOST_NAMED]
+    ]
+    more = f" and {len(rows) - _MOST_NAMED} more" if len(rows) > _MOST_NAMED else ""
+    yield FitWarning(
+        code="outliers",
+        message=f"{len(rows)} of {len(loss)} runs lie more than {OUTLIER:g} robust standard "
+        f"deviations from the law: {'; '.join(told)}{more}.",
+        remedy="None was dropped. If a run diverged, runs.exclude(ids, reason='diverged').",
+        run_ids=tuple(ids[i] for i in rows),
+        values={"n_outliers": float(len(rows))},
+    )
