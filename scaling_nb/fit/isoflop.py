@@ -13,19 +13,20 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from ..errors import FitError
 from ..records import RunTable
-from .allocate import FAR, Allocation, Scope
-from .compute import FlopModel, learn_flops
+from .allocate import Allocation, Scope
 from .isoflop_notes import IsoFlopBias, IsoFlopStatus, estimate_bias, judge
 from .notes import FitWarning
 from .parabola import IsoFlopMinimum, Parabola, describe_slice, fit_parabola
+from .parametric import as_table, scope_of
 from .result import TableFormat
 from .slices import Array, Resampler, slices_of
 from .table import chinchilla_table
-from .trend import Trends, fit_loss_trend, fit_trend, interval
+from .trend import Trends, fit_loss_trend, fit_trend
+from .trend_answers import FlopsPerToken, answer_from_trends
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,12 +46,12 @@ class IsoFlopFit:
         What was fitted.
     minima : tuple of IsoFlopMinimum
         One for each budget, ascending; only those with status ``optimum`` enter the power laws.
+    rows : tuple of ndarray of int
+        For each of ``minima``, its runs' places in ``runs``.
     trends : Trends or None
         N*(C), D*(C), L*(C); None with fewer than two optima.
-    sizes, flops_per_token : ndarray, shape (n_sizes,)
-        The runs' distinct N, parameters, and their C / D, FLOP per token.
-    flops : FlopModel
-        How FLOP per token go on beyond the runs' sizes.
+    flops_per_token : FlopsPerToken
+        The runs' own, which turns N* into D*.
     status : str
         ``converged``; ``ill_conditioned``: two optima only, no residual to judge by, or an
         interval that says little; ``not_identified``: fewer than two optima.
@@ -64,10 +65,9 @@ class IsoFlopFit:
 
     runs: RunTable = field(repr=False)
     minima: tuple[IsoFlopMinimum, ...] = field(repr=False)
+    rows: tuple[NDArray[np.intp], ...] = field(repr=False)
     trends: Trends | None = field(repr=False)
-    sizes: Array = field(repr=False)
-    flops_per_token: Array = field(repr=False)
-    flops: FlopModel = field(repr=False)
+    flops_per_token: FlopsPerToken = field(repr=False)
     status: IsoFlopStatus
     warnings: tuple[FitWarning, ...]
     bias: IsoFlopBias | None = None
@@ -98,17 +98,6 @@ class IsoFlopFit:
             "exponent_D": self.trends.n_tokens.exponent_interval,
         }
 
-    def flops_per_token_at(self, n_params: ArrayLike) -> Array:
-        """Return FLOP per token at `n_params`, from the runs' own C / D.
-
-        Interpolated in ln N between the runs' sizes; beyond them it grows as ``flops`` does.
-        """
-        n = np.asarray(n_params, float)
-        edge = np.clip(n, self.sizes[0], self.sizes[-1])
-        inside = np.exp(np.interp(np.log(edge), np.log(self.sizes), np.log(self.flops_per_token)))
-        beyond = n * self.flops.per_param_token(n) / (edge * self.flops.per_param_token(edge))
-        return np.asarray(inside * beyond)
-
     def predict(self, compute: ArrayLike) -> Array:
         """Return the loss L*(C) of compute-optimal runs, nats per token.
 
@@ -135,34 +124,10 @@ class IsoFlopFit:
             If fewer than two budgets have an optimum, or `compute` is not positive.
         """
         trends = self._require_trends()
-        if not (np.isfinite(compute) and compute > 0):
-            raise FitError(f"compute is {compute}, but must be a positive, finite number.")
-        n = float(trends.n_params.at(compute))
-        d = compute / float(self.flops_per_token_at(n))
-        n_samples = trends.n_params.resampled(compute)[:, 0]
-        d_samples = compute / self.flops_per_token_at(n_samples)
-        samples = {
-            "n_params": n_samples,
-            "n_tokens": d_samples,
-            "loss": trends.loss.resampled(compute)[:, 0],
-            "tokens_per_param": d_samples / n_samples,
-        }
-        bounds = {k: interval(v, self.level) for k, v in samples.items() if len(v)}
         reach = [np.sqrt(within * m.loss / m.coefficients[2]) for m in self.optima]
         factor = float(np.exp(np.median(reach)))
-        return Allocation(
-            compute=float(compute),
-            n_params=n,
-            n_tokens=d,
-            loss=float(trends.loss.at(compute)),
-            tokens_per_param=d / n,
-            intervals={k: (float(lo), float(hi)) for k, (lo, hi) in bounds.items()},
-            near_optimal=(n / factor, n * factor),
-            within=within,
-            extrapolation=float(compute / self.scope.C[1]),
-            unique_tokens=d,
-            lifetime_compute=float(compute),
-            notes=tuple(_beyond(compute / self.scope.C[1], trends.loss.floor == 0.0)),
+        return answer_from_trends(
+            compute, trends, self.flops_per_token, scope=self.scope, factor=factor, within=within
         )
 
     def _require_trends(self) -> Trends:
@@ -173,8 +138,7 @@ class IsoFlopFit:
     @property
     def scope(self) -> Scope:
         """Ranges of N, D and C among the runs."""
-        spans = [(float(x.min()), float(x.max())) for x in (self.runs.N, self.runs.D, self.runs.C)]
-        return Scope(N=spans[0], D=spans[1], C=spans[2])
+        return scope_of(self.runs)
 
     def chinchilla_table(
         self, budgets: Sequence[float] | None = None, *, format: TableFormat = "frame"
@@ -247,7 +211,7 @@ class IsoFlopFit:
 
 
 def fit_isoflop(
-    runs: RunTable,
+    runs: RunTable | pd.DataFrame,
     *,
     window: float | None = DEFAULT_WINDOW,
     bootstrap: int = 1000,
@@ -267,7 +231,7 @@ def fit_isoflop(
 
     Parameters
     ----------
-    runs : RunTable
+    runs : RunTable or DataFrame
     window : float or None
         Factor around the minimum within which sizes enter the parabola; None takes all.
     bootstrap : int
@@ -291,6 +255,7 @@ def fit_isoflop(
         raise FitError(f"window={window!r} is a factor around the minimum: make it > 1, or None.")
     if not 0.0 < level < 1.0:
         raise FitError(f"level={level!r} is a probability: make it between 0 and 1, such as 0.9.")
+    runs = as_table(runs)
     slices, inferred = slices_of(runs)
     fits = [fit_parabola(part, window) for part in slices]
     found = [f for f in fits if f is not None]
@@ -303,51 +268,18 @@ def fit_isoflop(
     optimal = [f for f in found if f.status == "optimum"]
     trends = _fit_trends(optimal, vertices, level) if len(optimal) >= 2 else None
     estimated_bias = estimate_bias(runs, optimal) if bias and trends else None
-    sizes, flops_per_token = _flops_per_token(runs)
     status, warnings = judge(minima, trends, sampler, bootstrap, estimated_bias, inferred)
     return IsoFlopFit(
         runs=runs,
         minima=minima,
+        rows=tuple(part.rows for part in slices),
         trends=trends,
-        sizes=sizes,
-        flops_per_token=flops_per_token,
-        flops=learn_flops(runs.N, runs.D, runs.C),
+        flops_per_token=FlopsPerToken.of(runs.N, runs.D, runs.C),
         status=status,
         warnings=warnings,
         bias=estimated_bias,
         level=level,
     )
-
-
-def _beyond(extrapolation: float, floorless: bool) -> list[FitWarning]:
-    """Return what to know about an answer beyond the runs."""
-    notes = []
-    if extrapolation > FAR:
-        notes.append(
-            FitWarning(
-                code="extrapolation",
-                message=f"This is {extrapolation:.3g} times the compute of the largest run.",
-                remedy="Trust the interval less than it says, or add a run at a larger budget.",
-                values={"factor": float(extrapolation)},
-            )
-        )
-    if extrapolation > 1.0 and floorless:
-        notes.append(
-            FitWarning(
-                code="loss_without_floor",
-                message="The loss follows a power law without irreducible loss, so beyond the "
-                "runs it is too low.",
-                remedy="Add budgets until four have an optimum, or take the loss from fit_law.",
-            )
-        )
-    return notes
-
-
-def _flops_per_token(runs: RunTable) -> tuple[Array, Array]:
-    """Return the distinct sizes and the geometric mean of C / D at each."""
-    sizes, inverse = np.unique(runs.N, return_inverse=True)
-    mean = np.bincount(inverse, np.log(runs.C / runs.D)) / np.bincount(inverse)
-    return sizes, np.exp(mean)
 
 
 def _fit_trends(
