@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Any
 _HOME = {
     "Allocation": "fit",
     "ChinchillaLaw": "laws",
+    "Comparison": "fit",
+    "Curve": "curves",
     "DataConstrainedLaw": "laws",
     "DataError": "errors",
+    "EnvelopeFit": "fit",
     "FitError": "errors",
     "FitWarning": "fit",
     "FrontierFit": "fit",
@@ -39,7 +42,9 @@ _HOME = {
     "SweepStatus": "sweep",
     "TooFewRunsError": "errors",
     "backtest": "fit",
+    "compare": "fit",
     "find_optimal": "api",
+    "fit_envelope": "fit",
     "fit_isoflop": "fit",
     "fit_law": "fit",
     "plan_sweep": "plan",
@@ -50,7 +55,50 @@ _HOME = {
 }
 _ROOMS = ("datasets", "laws", "models", "plots")
 
-__all__ = [*sorted(_HOME)]
+__all__ = [
+    "Allocation",
+    "ChinchillaLaw",
+    "Comparison",
+    "Curve",
+    "DataConstrainedLaw",
+    "DataError",
+    "EnvelopeFit",
+    "FitError",
+    "FitWarning",
+    "FrontierFit",
+    "IsoFlopFit",
+    "KaplanLaw",
+    "LawFit",
+    "PlanError",
+    "PowerLaw",
+    "Recipe",
+    "RecipeError",
+    "Result",
+    "Run",
+    "RunSpec",
+    "RunStore",
+    "RunTable",
+    "RunsError",
+    "ScalingError",
+    "ScalingWarning",
+    "StoreError",
+    "Sweep",
+    "SweepError",
+    "SweepPlan",
+    "SweepStatus",
+    "TooFewRunsError",
+    "backtest",
+    "compare",
+    "find_optimal",
+    "fit_envelope",
+    "fit_isoflop",
+    "fit_law",
+    "plan_sweep",
+    "published",
+    "quickstart_plan",
+    "quickstart_recipe",
+    "simulate",
+]
 __version__ = "0.1.0"
 
 
@@ -73,6 +121,7 @@ if TYPE_CHECKING:  # so that type checkers and editors see the names too
         Result as Result,
         find_optimal as find_optimal,
     )
+    from .curves import Curve as Curve
     from .errors import (
         DataError as DataError,
         FitError as FitError,
@@ -87,11 +136,15 @@ if TYPE_CHECKING:  # so that type checkers and editors see the names too
     )
     from .fit import (
         Allocation as Allocation,
+        Comparison as Comparison,
+        EnvelopeFit as EnvelopeFit,
         FitWarning as FitWarning,
         FrontierFit as FrontierFit,
         IsoFlopFit as IsoFlopFit,
         LawFit as LawFit,
         backtest as backtest,
+        compare as compare,
+        fit_envelope as fit_envelope,
         fit_isoflop as fit_isoflop,
         fit_law as fit_law,
         published as published,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from .allocate import Allocation
 from .backtest import Backtest, backtest
+from .comparison import Comparison, compare
 from .compute import FlopModel
+from .envelope import EnvelopeFit, fit_envelope
 from .isoflop import IsoFlopFit, fit_isoflop
 from .literature import FrontierFit, published
 from .notes import FitWarning
@@ -15,6 +17,8 @@ from .result import LawFit
 __all__ = [
     "Allocation",
     "Backtest",
+    "Comparison",
+    "EnvelopeFit",
     "FitWarning",
     "FlopModel",
     "FrontierFit",
@@ -22,6 +26,8 @@ __all__ = [
     "IsoFlopMinimum",
     "LawFit",
     "backtest",
+    "compare",
+    "fit_envelope",
     "fit_isoflop",
     "fit_law",
     "published",

@@ -357,9 +357,12 @@ def _lines(answer: Allocation) -> list[str]:
         line("tokens D", answer.n_tokens, "n_tokens"),
         line("loss", answer.loss, "loss"),
         line("tokens/parameter", answer.tokens_per_param, "tokens_per_param"),
-        f"within {100 * answer.within:g} % of best loss: N from {answer.near_optimal[0]:.3g} to "
-        f"{answer.near_optimal[1]:.3g}",
     ]
+    if np.isfinite(answer.within):
+        lines.append(
+            f"within {100 * answer.within:g} % of best loss: N from {answer.near_optimal[0]:.3g} "
+            f"to {answer.near_optimal[1]:.3g}"
+        )
     if np.isfinite(answer.extrapolation) and answer.extrapolation > 1:
         lines.append(f"extrapolating {answer.extrapolation:.3g} times beyond the largest run")
     if answer.epochs > 1:
