@@ -329,6 +329,9 @@ def _check_supported(name: str, data: Any) -> None:
         return
     if data is None:
         raise DataError("dataset is missing. Give token ids, a Dataset or a DataLoader.")
+    if isinstance(data, Mapping):
+        splits = ", ".join(map(repr, list(data)[:4]))
+        raise DataError(f"{name} is a {type(data).__name__} of {splits}. Give one of its parts.")
     module = type(data).__module__.split(".")[0]
     if module == "datasets" and getattr(data, "format", {"type": "torch"}).get("type") != "torch":
         raise DataError(

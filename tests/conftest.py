@@ -1,0 +1,44 @@
+"""Small real models and data that train in milliseconds."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+# Tiny models are slower with more threads, and the machine may be busy.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Test helpers live beside the tests, and importlib mode adds no folder to the path.
+sys.path.insert(0, str(Path(__file__).parent))
+
+
+@pytest.fixture
+def tokens() -> np.ndarray:
+    """Token ids of a first-order Markov chain over 11 symbols: learnable, and instant."""
+    rng = np.random.default_rng(0)
+    steps = rng.choice([1, 1, 1, 2, 3], size=40_000)
+    return (np.cumsum(steps) % 11).astype(np.uint8)
+
+
+@pytest.fixture
+def tiny_recipe(tokens):
+    """A recipe that trains a step in about a millisecond."""
+    from helpers import TinyLM
+
+    from scaling_nb import Recipe
+
+    return Recipe(
+        TinyLM,
+        size="width",
+        sizes=[2, 4, 8, 16],
+        model_kwargs={"vocab_size": 11},
+        dataset=tokens,
+        batch_size=4,
+        tokens_per_sample=8,
+        optimizer={"lr": 1e-2},
+        warmup_steps=5,
+        eval_tokens=512,
+    )

@@ -1,0 +1,57 @@
+import json
+import subprocess
+import sys
+
+import scaling_nb
+
+HEAVY = ["torch", "plotly", "ipywidgets", "pandas", "scipy", "numpy"]
+
+
+def loaded_after(statement: str) -> list[str]:
+    code = f"{statement}\nimport sys, json; print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    loaded = loaded_after("import scaling_nb; dir(scaling_nb)")
+    assert [name for name in HEAVY if name in loaded] == []
+
+
+def test_the_analysis_wing_works_without_torch():
+    loaded = loaded_after(
+        "import scaling_nb as snb\n"
+        "runs = snb.RunTable.from_frame({'N': [1e6, 2e6, 4e6] * 2, 'D': [4e8, 2e8, 1e8, 8e8, 4e8, 2e8],"
+        " 'loss': [3.1, 3.0, 3.1, 2.9, 2.8, 2.85]})\n"
+        "snb.fit_law(runs, bootstrap=20); snb.fit_isoflop; snb.simulate"
+    )
+    assert "torch" not in loaded
+    assert "scipy" in loaded
+
+
+def test_every_public_name_arrives_and_is_listed():
+    assert scaling_nb.__all__ == sorted(scaling_nb.__all__)
+    for name in scaling_nb.__all__:
+        assert getattr(scaling_nb, name) is not None
+        assert name in dir(scaling_nb)
+
+
+def test_completion_lists_names_that_were_never_touched():
+    code = (
+        "import scaling_nb as snb\n"
+        "from IPython.core.completer import IPCompleter\n"
+        "from IPython.core.interactiveshell import InteractiveShell\n"
+        "shell = InteractiveShell.instance(); shell.user_ns['snb'] = snb\n"
+        "print(shell.Completer.all_completions('snb.find_'))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "find_optimal" in done.stdout
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    try:
+        scaling_nb.no_such_name  # noqa: B018
+    except AttributeError as error:
+        assert "no_such_name" in str(error)
+    else:
+        raise AssertionError

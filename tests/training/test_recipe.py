@@ -1,0 +1,333 @@
+"""Every way a recipe can be wrong, reported before anything is launched."""
+
+from __future__ import annotations
+
+import functools
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from helpers import Regressor, TinyLM
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+
+from scaling_nb import DataError, Recipe, RecipeError, ScalingWarning
+
+
+@pytest.fixture
+def pairs() -> TensorDataset:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(400, 4, generator=generator)
+    return TensorDataset(x, x.sum(1, keepdim=True))
+
+
+def regression(pairs, build=Regressor, **options) -> Recipe:
+    settings = {"sizes": [2, 4], "loss_fn": nn.MSELoss(), "optimizer": {"lr": 1e-2}, **options}
+    return Recipe(build, size="width", dataset=pairs, **settings)
+
+
+def lm(tokens, **options) -> Recipe:
+    settings = {"sizes": [2, 4], "model_kwargs": {"vocab_size": 11}, "batch_size": 4,
+                "tokens_per_sample": 8, "optimizer": {"lr": 1e-2}, **options}  # fmt: skip
+    return Recipe(TinyLM, size="width", dataset=tokens, **settings)
+
+
+def lambda_model(width):
+    return Regressor(width)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        Regressor,
+        lambda_model,
+        lambda width: Regressor(width),
+        functools.partial(Regressor, n_in=4),
+    ],
+    ids=["class", "function", "lambda", "partial"],
+)
+def test_anything_that_returns_a_module_is_a_model(pairs, build):
+    recipe = regression(pairs, build)
+    assert recipe.inspect_size(4).counts.total == 4 * 4 + 4 + 4 + 1
+
+
+@pytest.mark.parametrize("loss", [nn.MSELoss(), nn.functional.mse_loss, torch.dist])
+def test_losses_may_be_modules_functions_or_unreadable_builtins(pairs, loss):
+    assert regression(pairs, loss_fn=loss).probed.loss > 0
+
+
+class Counted(Regressor):
+    def __init__(self, width: int, claim: object = 123) -> None:
+        super().__init__(width)
+        self.claim = claim
+
+    def num_params(self) -> object:
+        return self.claim
+
+
+def test_num_params_decides_the_total(pairs):
+    recipe = regression(pairs, Counted)
+    assert recipe.inspect_size(2).counts.total == 123
+
+
+@pytest.mark.parametrize("claim", [0, -3, 1.5, "many", None, True])
+def test_num_params_must_be_a_positive_int(pairs, claim):
+    with pytest.raises(RecipeError, match=r"num_params\(\) returned .* positive int"):
+        regression(pairs, Counted, model_kwargs={"claim": claim})
+
+
+def no_parameters(width):
+    return nn.Identity()
+
+
+def frozen(width):
+    return Regressor(width).requires_grad_(False)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (Regressor(4), "is built already. Give the class"),
+        ("Regressor", "build_model is a str"),
+        (no_parameters, "has no trainable parameters"),
+        (frozen, "has no trainable parameters"),
+        (lambda width: "model", "returned a str, not an nn.Module"),
+    ],
+)
+def test_what_is_no_model_is_refused(pairs, build, message):
+    with pytest.raises(RecipeError, match=message):
+        regression(pairs, build)
+
+
+def test_an_unknown_size_argument_is_named(pairs):
+    with pytest.raises(RecipeError, match=r"no argument 'depth' \(named in size=\).*width, n_in"):
+        Recipe(Regressor, size="depth", dataset=pairs, loss_fn=nn.MSELoss())
+
+
+def test_an_unknown_model_argument_is_named(pairs):
+    with pytest.raises(RecipeError, match=r"no argument 'layers' \(named in model_kwargs\)"):
+        regression(pairs, model_kwargs={"layers": 3})
+
+
+def test_a_missing_model_argument_is_named(tokens):
+    with pytest.raises(RecipeError, match=r"needs 'vocab_size' as well"):
+        lm(tokens, model_kwargs={})
+
+
+def test_an_unknown_argument_behind_kwargs_is_reported_with_its_cause(pairs):
+    def build(width, **kwargs):
+        return Regressor(width, **kwargs)
+
+    with pytest.raises(RecipeError, match="unexpected keyword argument 'layers'"):
+        regression(pairs, build, model_kwargs={"layers": 3})
+
+
+def test_a_size_in_model_kwargs_warns_and_the_size_wins(pairs):
+    with pytest.warns(ScalingWarning, match="model_kwargs names 'width' too"):
+        recipe = regression(pairs, model_kwargs={"width": 999})
+    assert recipe.inspect_size(2).counts.total == 2 * 4 + 2 + 2 + 1
+
+
+def test_a_loss_class_is_recognised(pairs):
+    with pytest.raises(RecipeError, match=r"did you mean CrossEntropyLoss\(\)\?"):
+        regression(pairs, loss_fn=nn.CrossEntropyLoss)
+
+
+def test_a_loss_with_the_wrong_signature_is_reported(pairs):
+    with pytest.raises(RecipeError, match=r"cannot be called as loss_fn\(outputs, targets\)"):
+        regression(pairs, loss_fn=lambda outputs: outputs.mean())
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (nn.MSELoss(reduction="none"), "not one number. Reduce it"),
+        (lambda o, t: 1.0, "returned a float. Return the loss as a tensor"),
+        (lambda o, t: (o.detach() - t).square().mean(), "loss without gradient"),
+        (lambda o, t: (o - t).mean() * float("nan"), "loss is nan"),
+    ],
+)
+def test_a_wrong_loss_value_is_reported(pairs, loss, message):
+    with pytest.raises(RecipeError, match=message):
+        regression(pairs, loss_fn=loss)
+
+
+def test_a_shape_that_does_not_fit_the_model_names_both(pairs):
+    with pytest.raises(RecipeError, match=r"Regressor failed on a batch of inputs Tensor\(32, 4\)"):
+        regression(pairs, model_kwargs={"n_in": 7})
+
+
+def test_targets_of_the_wrong_dtype_name_both(pairs):
+    with pytest.raises(RecipeError, match=r"targets Tensor\(32, 1\) float32.*int64"):
+        regression(pairs, loss_fn=nn.NLLLoss())
+
+
+class DictData(Dataset):
+    def __len__(self):
+        return 200
+
+    def __getitem__(self, i):
+        x = torch.full((4,), i / 200)
+        return {"x": x, "y": x.sum(0, keepdim=True)}
+
+
+class OwnLoss(Regressor):
+    def forward(self, x, y=None):
+        out = super().forward(x)
+        return {"loss": nn.functional.mse_loss(out, y)}
+
+
+def test_dict_batches_ask_for_a_step_function():
+    with pytest.raises(RecipeError, match=r"dict with keys 'x', 'y'.*Give step_fn="):
+        regression(DictData())
+
+
+def test_a_step_function_replaces_the_loss():
+    recipe = regression(
+        DictData(), OwnLoss, loss_fn=None, step_fn=lambda model, batch: model(**batch)["loss"]
+    )
+    assert recipe.data.tokens_per_sample == 1
+    assert recipe.probed.loss > 0
+
+
+def test_a_model_that_returns_no_tensor_asks_for_a_step_function(tokens):
+    class Wrapped(TinyLM):
+        def forward(self, tokens):
+            return {"logits": super().forward(tokens)}
+
+    with pytest.raises(RecipeError, match="returns a dict, not a tensor. Give step_fn="):
+        Recipe(Wrapped, size="width", sizes=[2], model_kwargs={"vocab_size": 11}, dataset=tokens)
+
+
+def test_cross_entropy_takes_sequences_as_they_are(tokens):
+    assert lm(tokens, loss_fn=nn.CrossEntropyLoss()).probed.loss == pytest.approx(
+        lm(tokens, loss_fn=None).probed.loss
+    )
+
+
+@pytest.mark.parametrize("name", ["batch_size", "eval_tokens"])
+@pytest.mark.parametrize("value", [0, -1, 1.5, True])
+def test_counts_must_be_positive(tokens, name, value):
+    with pytest.raises(RecipeError, match=f"{name} is .* positive whole number"):
+        lm(tokens, **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"sizes": []}, "sizes is empty"),
+        ({"flops": "7ND"}, 'Choose "counted", "6ND"'),
+        ({"schedule": "linear"}, "schedule 'linear' is unknown"),
+        ({"optimizer": {"learning_rate": 1}}, "unknown settings learning_rate"),
+        ({"optimizer": {"lr": -1.0}}, "lr is -1.0"),
+        ({"optimizer": {"lr": "fast"}}, "lr is 'fast'"),
+        ({"optimizer": torch.optim.SGD}, "made for each model anew"),
+        ({"optimizer": 3}, "optimizer is a int"),
+        ({"device": "tpu9"}, "device 'tpu9' is unknown"),
+    ],
+)
+def test_bad_settings_say_what_would_be_right(tokens, options, message):
+    with pytest.raises(RecipeError, match=message):
+        lm(tokens, **options)
+
+
+def test_a_size_that_is_a_value_is_refused(tokens):
+    with pytest.raises(RecipeError, match="Give the \\*name\\* of the argument"):
+        Recipe(TinyLM, size=64, dataset=tokens)
+
+
+class Stream(IterableDataset):
+    def __init__(self, n):
+        self.n = n
+
+    def __iter__(self):
+        for i in range(self.n):
+            x = torch.tensor([i % 7, i % 5, i % 3, 1.0])
+            yield x, x.sum(0, keepdim=True)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (None, "dataset is missing"),
+        ({"a": 1}, "dataset is a dict of 'a'. Give one"),
+        (42, "dataset is a int"),
+        (np.zeros((3, 3), int), r"shape \(3, 3\)"),
+        (np.zeros(9), "dtype float64 is not a sequence of token ids"),
+        (np.zeros(20, int), "do not fill one batch of 4 × 8"),
+        (TensorDataset(torch.zeros(0, 4)), "dataset is empty"),
+        (TensorDataset(torch.zeros(3, 4), torch.zeros(3, 1)), "fewer than one batch of 4"),
+        (Stream(2), "yields no batch"),
+    ],
+)
+def test_unusable_data_is_refused(data, message):
+    with pytest.raises(DataError, match=message):
+        lm(data)
+
+
+def test_a_huggingface_dataset_without_torch_format_is_told_how():
+    class FakeHub:
+        format = {"type": None}  # noqa: RUF012
+
+        def __len__(self):
+            return 10
+
+        def __getitem__(self, i):
+            return {"input_ids": [1, 2, 3]}
+
+    FakeHub.__module__ = "datasets.arrow_dataset"
+    with pytest.raises(DataError, match=r'with_format\("torch"\)'):
+        lm(FakeHub())
+
+
+def test_dropout_is_found_to_draw_from_the_global_generator(tokens):
+    assert not lm(tokens).probed.draws_random
+    assert lm(tokens, model_kwargs={"vocab_size": 11, "dropout": 0.1}).probed.draws_random
+
+
+def test_making_a_recipe_leaves_the_users_random_state_alone(tokens):
+    torch.manual_seed(5)
+    np.random.seed(5)  # noqa: NPY002
+    expected = torch.rand(3), np.random.rand(3)  # noqa: NPY002
+    torch.manual_seed(5)
+    np.random.seed(5)  # noqa: NPY002
+    lm(tokens).inspect_size(4)
+    assert torch.equal(torch.rand(3), expected[0])
+    assert np.array_equal(np.random.rand(3), expected[1])  # noqa: NPY002
+
+
+def test_the_identity_changes_with_whatever_changes_the_result(tokens, pairs):
+    same = lm(tokens).recipe_id
+    assert lm(tokens.copy()).recipe_id == same
+    assert lm(tokens[::-1].copy()).recipe_id != same
+    assert lm(tokens, optimizer={"lr": 2e-2}).recipe_id != same
+    assert lm(tokens, batch_size=5).recipe_id != same
+    assert lm(tokens, model_kwargs={"vocab_size": 12}).recipe_id != same
+    assert lm(tokens, warmup_steps=7).recipe_id != same
+    assert lm(tokens, sizes=[2, 8]).recipe_id == same
+
+
+def test_sizes_are_found_where_none_are_named(tokens):
+    def even_only(width, vocab_size):
+        if width % 2:
+            raise ValueError(f"width {width} is odd")
+        return TinyLM(width, vocab_size=vocab_size)
+
+    recipe = Recipe(
+        even_only, size="width", model_kwargs={"vocab_size": 11}, dataset=tokens, batch_size=4
+    )
+    assert recipe.smallest == 2
+    with pytest.raises(RecipeError, match="width 3 is odd"):
+        recipe.inspect_size(3)
+
+
+def test_a_loader_is_taken_as_it_is(pairs):
+    loader = DataLoader(pairs, batch_size=10, shuffle=True)
+    recipe = regression(loader)
+    assert recipe.tokens_per_step == 10
+    assert recipe.unique_tokens == 380
+
+
+def test_a_recipe_with_importable_parts_can_be_described_twice(tokens):
+    assert pickle.dumps(lm(tokens).parts()) == pickle.dumps(lm(tokens).parts())
