@@ -242,7 +242,8 @@ def _with_inference(
 
     def cost(points: Floats) -> Floats:
         n, d = np.exp(points), np.exp(log_tokens_for(front, column(log_excess), points))
-        return np.log(flops.compute(n, d) + 2.0 * n * question.inference_tokens)
+        total = flops.compute(n, d) + 2.0 * n * question.inference_tokens
+        return np.asarray(np.log(total), float)
 
     best = zoom(cost, smallest, log_n + 1e-9)
     return np.exp(best), np.exp(log_tokens_for(front, column(log_excess), best[:, None])[:, 0])

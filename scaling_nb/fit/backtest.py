@@ -1,4 +1,4 @@
-"""Hide the largest budgets, predict them, and report the error: what extrapolation is worth here."""
+"""Hide the largest budgets, predict them, report the error: what extrapolation is worth here."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..errors import TooFewRunsError
 from ..laws import Law
 from ..records import RunTable
-from .parametric import as_table, fit_law
+from .parametric import as_table, fit_law, gather
 from .result import LawFit
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def backtest(
     ids = np.array(table.run_ids, dtype=object)
     train = table.exclude(list(ids[hide]), reason="hidden for the back-test")
     fit = fit_law(train, law, **{"bootstrap": 0, **options})
-    inputs = {name: np.asarray(table.column(name)[hide], dtype=float) for name in fit.law.inputs}
+    inputs = {n: values[hide] for n, values in gather(fit.law, table).items()}
     compute = np.where(np.isfinite(table.C), table.C, 6.0 * table.N * table.D)
     return Backtest(
         fit=fit,

@@ -1,4 +1,4 @@
-"""What a table of runs can tell before anything is fitted: its budgets, its spread, its mixtures."""
+"""What a table can tell before anything is fitted: its budgets, its spread, its mixtures."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..budgets import infer_budgets
-from ..errors import TooFewRunsError
+from ..errors import FitError, TooFewRunsError
 from ..laws import Constraints, DataConstrainedLaw, Law
 from ..records import RunTable
 from .notes import FitWarning
@@ -25,13 +25,28 @@ _MOST_NAMED = 5
 
 
 def require_enough(law: Law, table: RunTable, constraints: Constraints) -> None:
-    """Raise if the runs cannot determine the law at all.
+    """Raise if the runs cannot determine the law at all, or the constraints make no sense.
 
     Raises
     ------
     TooFewRunsError
         With what to add.
+    FitError
+        If a held or shared parameter is not the law's, or out of its bounds.
     """
+    known = {p.name: p for p in law.parameters}
+    if unknown := [n for n in (*constraints.fixed, *constraints.shared) if n not in known]:
+        raise FitError(
+            f"{law.name} has no parameter {', '.join(unknown)}; it has {', '.join(known)}."
+        )
+    if both := [n for n in constraints.shared if n in constraints.fixed]:
+        raise FitError(f"{', '.join(both)} is both fixed and shared. Fix it or share it.")
+    for name, value in constraints.fixed.items():
+        if not (np.isfinite(value) and known[name].low <= value <= known[name].high):
+            raise FitError(
+                f"fixed {name} = {value}, but it must lie between {known[name].low:g} and "
+                f"{known[name].high:g}."
+            )
     n_free = len(law.parameters) - len(constraints.fixed) - max(0, len(constraints.shared) - 1)
     if len(table) < max(n_free, 1):
         raise TooFewRunsError(
@@ -66,7 +81,7 @@ def is_collinear(n_params: Floats, n_tokens: Floats) -> bool:
     """Return whether ln N and ln D lie on one line, as for a fixed D/N."""
     points = np.stack([np.log(n_params), np.log(n_tokens)])
     across = np.sqrt(max(float(np.linalg.eigvalsh(np.cov(points))[0]), 0.0))
-    return across < COLLINEAR
+    return bool(across < COLLINEAR)
 
 
 def budgets_of(table: RunTable) -> Floats:
@@ -126,8 +141,10 @@ def _early_stops(table: RunTable) -> Iterator[FitWarning]:
         stopped = list(dict.fromkeys([*unfinished, *(short if len(short) < len(ids) / 2 else [])]))
         yield FitWarning(
             code="stopped_early",
-            message=f"{_count(stopped)} stopped before the end of the planned budget: {_named(stopped)}.",
-            remedy="A run whose learning rate had not decayed reads too high: finish or exclude it.",
+            message=f"{_count(stopped)} stopped before the end of the planned budget: "
+            f"{_named(stopped)}.",
+            remedy="A run whose learning rate had not decayed reads too high: finish or exclude "
+            "it.",
             run_ids=tuple(stopped),
         )
 
@@ -136,7 +153,15 @@ def _brackets(table: RunTable) -> Iterator[FitWarning]:
     budgets = budgets_of(table)
     ids = np.array(table.run_ids, dtype=object)
     n, loss = table.N, table.L
-    for budget in np.unique(budgets[np.isfinite(budgets)])[:50]:
+    distinct = np.unique(budgets[np.isfinite(budgets)])
+    if len(distinct) == 2 and np.isfinite(budgets).all():
+        yield FitWarning(
+            code="two_budgets",
+            message="There are only two compute budgets, so nothing tests that the loss follows a "
+            "power law between and beyond them.",
+            remedy="Add a third budget, larger than both.",
+        )
+    for budget in distinct[:50]:
         rows = np.flatnonzero(budgets == budget)
         sizes = np.unique(n[rows])
         if len(sizes) < 3:
@@ -166,7 +191,7 @@ def _compute(table: RunTable) -> Iterator[FitWarning]:
         yield FitWarning(
             code="compute_differs_from_6nd",
             message=f"The runs' C is {middle:.2g} times 6·N·D ({low:.2g} to {high:.2g}).",
-            remedy="Budgets in answers mean 6·N·D; pass flops='counted' to use the runs' own count.",
+            remedy="Budgets in answers mean 6·N·D; pass flops='counted' to use the runs' own.",
             values={"low": float(low), "median": float(middle), "high": float(high)},
         )
 

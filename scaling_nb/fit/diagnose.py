@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -107,9 +108,7 @@ def modes(sample: Floats) -> list[float]:
                 kept[-1] = int(peak)
         else:
             kept.append(int(peak))
-    edges = [
-        grid[a + int(np.argmin(density[a : b + 1]))] for a, b in zip(kept, kept[1:], strict=False)
-    ]
+    edges = [grid[a + int(np.argmin(density[a : b + 1]))] for a, b in pairwise(kept)]
     counts = np.diff(np.searchsorted(sample, [-np.inf, *edges, np.inf]))
     return [float(grid[k]) for k, c in zip(kept, counts, strict=True) if c >= 0.1 * len(sample)]
 
@@ -136,6 +135,15 @@ def _findings(e: Evidence, law: Law) -> Iterator[tuple[FittedStatus, FitWarning]
                 code="no_spare_runs",
                 message=f"{e.n_runs} runs for {e.n_free} parameters: the law passes through the "
                 "runs whatever they are.",
+                remedy="Add runs, at least twice as many as parameters.",
+            ),
+        )
+    elif e.n_runs < 2 * e.n_free:
+        yield (
+            "ill_conditioned",
+            FitWarning(
+                code="few_runs",
+                message=f"Only {e.n_runs} runs for {e.n_free} parameters: intervals mean little.",
                 remedy="Add runs, at least twice as many as parameters.",
             ),
         )
@@ -240,8 +248,12 @@ def _sample_findings(e: Evidence) -> Iterator[tuple[FittedStatus, FitWarning]]:
                 "not_identified",
                 FitWarning(
                     code="optimum_says_nothing",
-                    message=f"At the largest compute of the runs the 90 % interval of N* is "
-                    f"{low:.2g} to {high:.2g}.",
+                    message="At the largest compute of the runs the 90 % interval of N* "
+                    + (
+                        f"is {low:.2g} to {high:.2g}."
+                        if high < 1e6 * low
+                        else "spans more than six orders of magnitude."
+                    ),
                     remedy="Add sizes on both sides of each minimum.",
                     values={"low": float(low), "high": float(high)},
                 ),

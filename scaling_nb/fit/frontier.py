@@ -26,12 +26,12 @@ def optimum(law: Law, params: Mapping[str, Any], compute: Any, flops: FlopModel)
     """
     front = law.frontier(params)
     alpha, beta = np.asarray(front.alpha, float), np.asarray(front.beta, float)
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore"):  # inf - inf where a term is absent
         balance = np.log(alpha / beta) + front.log_A - front.log_B
     if flops.is_constant:
         log_c = np.log(compute / flops.constant)
-        log_n = (balance + beta * log_c) / (alpha + beta)
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
+            log_n = (balance + beta * log_c) / (alpha + beta)
             return np.exp(log_n), np.exp(log_c - log_n)
     guess = (balance + beta * np.log(compute / 6.0)) / (alpha + beta)
 
@@ -39,7 +39,8 @@ def optimum(law: Law, params: Mapping[str, Any], compute: Any, flops: FlopModel)
         n = np.exp(log_n)
         log_d = np.log(flops.tokens(compute, n))
         a, b = column(alpha), column(beta)
-        return np.logaddexp(column(front.log_A) - a * log_n, column(front.log_B) - b * log_d)
+        terms = column(front.log_A) - a * log_n, column(front.log_B) - b * log_d
+        return np.asarray(np.logaddexp(*terms), float)
 
     shape = np.shape(guess)
     middle = np.atleast_1d(guess)
@@ -65,7 +66,8 @@ def reach(law: Law, params: Mapping[str, Any], loss: Any, flops: FlopModel) -> t
     def cost(log_n: Floats) -> Floats:
         log_d = log_tokens_for(front, column(excess), log_n)
         with np.errstate(invalid="ignore", over="ignore"):
-            return np.log(flops.per_param_token(np.exp(log_n))) + log_n + log_d
+            per = np.log(flops.per_param_token(np.exp(log_n)))
+            return np.asarray(per + log_n + log_d, float)
 
     shape, middle = np.shape(log_n), np.atleast_1d(log_n)
     best = zoom(cost, middle - 6.0, middle + 6.0)

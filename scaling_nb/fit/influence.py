@@ -136,9 +136,9 @@ def find_outliers(log_residuals: Floats, loss: Floats, ids: Sequence[str]) -> It
     if spread < 1e-9:
         return
     distance = np.abs(log_residuals - centre) / spread
-    rows = np.flatnonzero(distance > OUTLIER)
-    rows = rows[np.argsort(-distance[rows], kind="stable")]
-    if not len(rows):
+    far = np.flatnonzero(distance > OUTLIER)
+    rows: list[int] = far[np.argsort(-distance[far], kind="stable")].tolist()
+    if not rows:
         return
     told = [
         f"{ids[i]} (loss {loss[i]:.4g}, the law says {loss[i] * np.exp(-log_residuals[i]):.4g})"

@@ -54,12 +54,13 @@ class Problem:
 
     def theta(self, z: Floats) -> Floats:
         """Return solver coordinates of the law for free coordinates z."""
-        return self.origin + z @ self.mixing.T
+        return np.asarray(self.origin + z @ self.mixing.T)
 
     def free(self, theta: Floats) -> Floats:
         """Return the free coordinates nearest to θ, inside the box."""
         count = self.mixing.sum(axis=0)
-        return np.clip((theta - self.origin) @ self.mixing / count, self.lower, self.upper)
+        z = (theta - self.origin) @ self.mixing / count
+        return np.asarray(np.clip(z, self.lower, self.upper))
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +127,7 @@ def evaluate(problem: Problem, z: Floats, weight: Floats) -> tuple[Floats, ...]:
     plain = problem.mixing.shape[0] == q
     for lo in range(0, runs, run_step):
         rows = slice(lo, lo + run_step)
-        surface = problem.surface if runs <= _CHUNK else problem.surface.take(rows)
+        surface = problem.surface if runs <= _CHUNK else problem.surface.take(np.arange(runs)[rows])
         observed = problem.observed[rows]
         for at in range(0, batch, batch_step):
             part = slice(at, at + batch_step)
@@ -157,7 +158,7 @@ def values(problem: Problem, z: Floats, weight: Floats) -> Floats:
     run_step, batch_step = min(runs, _CHUNK), max(1, _CHUNK // runs)
     for lo in range(0, runs, run_step):
         rows = slice(lo, lo + run_step)
-        surface = problem.surface if runs <= _CHUNK else problem.surface.take(rows)
+        surface = problem.surface if runs <= _CHUNK else problem.surface.take(np.arange(runs)[rows])
         for at in range(0, batch, batch_step):
             part = slice(at, at + batch_step)
             w = weight[rows] if weight.ndim == 1 else weight[part, rows]
@@ -194,7 +195,7 @@ def minimise(
     with np.errstate(over="ignore", invalid="ignore"):
         value, gradient, hessian, gauss = evaluate(problem, z, weight)
         done = np.zeros(len(z), dtype=bool)
-        good = np.zeros(len(z), dtype=bool)
+        good = np.full(len(z), not z.shape[1])
         lam = np.full(len(z), damping)
         for _ in range(max_iterations if z.shape[1] else 0):
             live = np.flatnonzero(~done)

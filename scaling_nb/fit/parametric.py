@@ -149,7 +149,7 @@ def as_table(runs: RunTable | pd.DataFrame) -> RunTable:
 
 def gather(law: Law, table: RunTable) -> dict[str, Floats]:
     """Return the columns that `law` reads, checked."""
-    inputs = {}
+    inputs: dict[str, Floats] = {}
     for name in law.inputs:
         values = np.asarray(table.column(name), dtype=float)
         if name == "unique_tokens":

@@ -19,6 +19,7 @@ Floats = NDArray[np.float64]
 
 _CHI2_90 = 2.705543454095404
 _POINTS = 25
+_ITERATIONS = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -78,11 +79,15 @@ def profile_coordinate(
     starts[:, coordinate] = values
     frozen = np.zeros(len(best), dtype=bool)
     frozen[coordinate] = True
-    solution = minimise(problem, starts, weight, frozen=frozen, tolerance=1e-9)
+    solution = minimise(
+        problem, starts, weight, frozen=frozen, tolerance=1e-9, max_iterations=_ITERATIONS
+    )
     for shift in (1, -1):
         z = np.roll(solution.z, shift, axis=0)
         z[:, coordinate] = values
-        again = minimise(problem, z, weight, frozen=frozen, tolerance=1e-9)
+        again = minimise(
+            problem, z, weight, frozen=frozen, tolerance=1e-9, max_iterations=_ITERATIONS
+        )
         lower = again.value < solution.value
         solution.z[lower] = again.z[lower]
         solution.value[lower] = again.value[lower]
@@ -171,7 +176,7 @@ def profile_exponent(
         if lower[column] > upper[column]:
             return np.inf, start
         moved = replace(problem, mixing=mixing, lower=lower, upper=upper)
-        solution = minimise(moved, start[None], weight, tolerance=1e-9)
+        solution = minimise(moved, start[None], weight, tolerance=1e-9, max_iterations=_ITERATIONS)
         rise = (float(solution.value[0]) - floor) / max(unit, 1e-300)
         return max(rise, 0.0), solution.z[0]
 
@@ -206,7 +211,7 @@ def _first_width(hessian: Floats, gauss: Floats, coordinate: int, unit: float) -
     """Return three standard errors by the curvature at the optimum."""
     matrix = hessian if np.linalg.eigvalsh(hessian)[0] > 0 else gauss
     variance = np.linalg.pinv(matrix, hermitian=True)[coordinate, coordinate] * 2.0 * unit
-    return float(3.0 * np.sqrt(max(variance, 0.0)) + 1e-6)
+    return float(3.0 * np.sqrt(max(variance, 0.0)) + 1e-300)
 
 
 def _crossing(values: Floats, rise: Floats, centre: float, bound: float, side: int) -> float:

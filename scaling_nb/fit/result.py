@@ -152,7 +152,7 @@ class LawFit:
         """
         if self.runs is None:
             raise FitError("this law has no runs with it. Fit a table of runs to see residuals.")
-        inputs = {name: self.runs.column(name) for name in self.law.inputs}
+        inputs: dict[str, Any] = {name: self.runs.column(name) for name in self.law.inputs}
         predicted = self.law.loss(self.params, inputs)
         return np.asarray(np.log(self.runs.L) - np.log(predicted), float)
 

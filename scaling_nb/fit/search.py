@@ -48,7 +48,7 @@ class Optimum:
     @property
     def params(self) -> Floats:
         """Raw parameters of the lowest minimum, shape (n_params,)."""
-        return self.problem.surface.to_params(self.problem.theta(self.z[:1]))[0]
+        return np.asarray(self.problem.surface.to_params(self.problem.theta(self.z[:1]))[0])
 
 
 def solve(

@@ -42,7 +42,7 @@ def chinchilla_table(answers: Sequence[Allocation], *, format: str = "frame") ->
     if format not in ("markdown", "latex"):
         raise FitError(f"format {format!r} is unknown. Use 'frame', 'markdown' or 'latex'.")
     latex = format == "latex"
-    cells = [[_cell(item.compute, None, latex)] + _answers(item, latex) for item in answers]
+    cells = [[_cell(item.compute, None, latex), *_answers(item, latex)] for item in answers]
     heads = [pair[latex] for pair in _HEADS.values()]
     if not latex:
         lines = [heads, ["---:"] * len(heads), *cells]

@@ -212,8 +212,8 @@ class Law(ABC):
                 "missing. Pass it to predict()."
             )
         values = {name: np.asarray(params[name], dtype=float) for name in self.param_names}
-        inputs = {name: np.asarray(given[name], dtype=float) for name in self.inputs}
-        return np.asarray(self.loss(values, inputs), dtype=float)
+        inputs: dict[str, Any] = {n: np.asarray(given[n], dtype=np.float64) for n in self.inputs}
+        return np.asarray(self.loss(values, inputs), dtype=np.float64)
 
     def frontier(self, params: Mapping[str, Any]) -> Frontier:
         """Return the two terms whose sum the compute-optimal N and D minimise.
@@ -243,9 +243,9 @@ class Law(ABC):
         """
         from .numeric import NumericSurface
 
-        return NumericSurface.over(self, inputs)
+        return NumericSurface.over(self, inputs, constraints)
 
     def to_spec(self) -> dict[str, Any]:
         """Return a JSON-ready description; :func:`scaling_nb.laws.law_from_spec` reads it."""
-        options = asdict(self) if is_dataclass(self) else {}
+        options: dict[str, Any] = asdict(self) if is_dataclass(self) else {}
         return {"law": type(self).__name__, **options}

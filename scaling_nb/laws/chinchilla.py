@@ -60,7 +60,7 @@ class ChinchillaLaw(Law):
         )
 
     def frontier(self, params: Mapping[str, Any]) -> Frontier:
-        """The law without E."""
+        """Return the law without E."""
         with np.errstate(divide="ignore"):
             return Frontier(
                 log_A=np.log(params["A"]),

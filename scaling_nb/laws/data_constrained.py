@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,21 +11,24 @@ import numpy as np
 from .base import Floats, Frontier, Input, Law, Parameter
 from .chinchilla import ChinchillaLaw
 
+_BASE = ChinchillaLaw().parameters
 _PARAMETERS = (
-    *(
-        Parameter(name=p.name, symbol=p.symbol, meaning=p.meaning, low=low, high=p.high,
-                  exponent=p.exponent)
-        for p, low in zip(ChinchillaLaw().parameters, (0.0, 1e-30, 1e-30, 0.005, 0.005), strict=True)
+    *(replace(p, low=1e-30) if p.name in ("A", "B") else p for p in _BASE),
+    Parameter(
+        name="R_D_star",
+        symbol="R_D^*",
+        meaning="repeats after which more epochs stop helping",
+        low=1e-2,
+        high=1e6,
     ),
     Parameter(
-        name="R_D_star", symbol="R_D^*", meaning="repeats after which more epochs stop helping",
-        low=1e-2, high=1e6,
+        name="R_N_star",
+        symbol="R_N^*",
+        meaning="the same for parameters beyond U_N",
+        low=1e-2,
+        high=1e6,
     ),
-    Parameter(
-        name="R_N_star", symbol="R_N^*", meaning="the same for parameters beyond U_N",
-        low=1e-2, high=1e6,
-    ),
-)  # fmt: skip
+)
 
 
 def _saturating(repeats: Any, star: Any) -> Any:
@@ -99,7 +102,7 @@ class DataConstrainedLaw(Law):
         )
 
     def frontier(self, params: Mapping[str, Any]) -> Frontier:
-        """The Chinchilla frontier: with unique tokens enough for every budget."""
+        """Return the Chinchilla frontier: with unique tokens enough for every budget."""
         return ChinchillaLaw().frontier(params)
 
     def excess(self, params: Mapping[str, Any], loss: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Any law over one table with derivatives by complex steps: exact to rounding, nothing to derive."""
+"""Any law over one table, its derivatives by complex steps: exact, and nothing to derive."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from .base import Constraints, Floats, Law, Surface
+from .base import FREE, Constraints, Floats, Law, Surface
 
 _COMPLEX_STEP = 1e-30
 _REAL_STEP = 1e-6
@@ -20,7 +20,7 @@ class NumericSurface(Surface):
     """A law over one table; positive parameters with no upper bound enter by their logarithm.
 
     The Jacobian is Im L(θ + ih e_j) / h, which has no cancellation (Squire & Trapp 1998); the
-    curvature is a central difference of the weighted Jacobian.
+    curvature is a difference of the weighted Jacobian.
 
     Attributes
     ----------
@@ -28,24 +28,28 @@ class NumericSurface(Surface):
     inputs : mapping of str to ndarray, shape (n_runs,)
     logarithmic : ndarray of bool, shape (n_coords,)
         Parameters that enter as ln p.
+    free : tuple of int
+        Coordinates that are not held; only they are differentiated.
     """
 
     law: Law
     inputs: Mapping[str, Floats]
     logarithmic: NDArray[np.bool_]
+    free: tuple[int, ...]
     lower: Floats
     upper: Floats
 
     @classmethod
-    def over(cls, law: Law, inputs: Mapping[str, Floats]) -> Self:
+    def over(cls, law: Law, inputs: Mapping[str, Floats], constraints: Constraints = FREE) -> Self:
         """Lay `law` over the inputs of one table."""
+        free = tuple(i for i, n in enumerate(law.param_names) if n not in constraints.fixed)
         low = np.array([p.low for p in law.parameters])
         high = np.array([p.high for p in law.parameters])
         logarithmic = np.array([p.low > 0 and not p.exponent for p in law.parameters])
         with np.errstate(divide="ignore"):
             lower = np.where(logarithmic, np.log(np.maximum(low, 1e-300)), low)
             upper = np.where(logarithmic, np.log(high), high)
-        return cls(law, dict(inputs), logarithmic, lower, upper)
+        return cls(law, dict(inputs), logarithmic, free, lower, upper)
 
     def take(self, rows: NDArray[Any]) -> Self:
         """Return the same law over some of the rows."""
@@ -62,12 +66,13 @@ class NumericSurface(Surface):
             return np.asarray(self.law.loss(params, self.inputs))
 
     def _jacobian(self, theta: Floats) -> Floats:
-        columns = []
-        for j in range(theta.shape[1]):
+        n_runs = len(next(iter(self.inputs.values())))
+        out = np.zeros((len(theta), theta.shape[1], n_runs))
+        for j in self.free:
             shifted = theta.astype(complex)
             shifted[:, j] += 1j * _COMPLEX_STEP
-            columns.append(self._loss(shifted).imag / _COMPLEX_STEP)
-        return np.stack(columns, axis=1)
+            out[:, j] = self._loss(shifted).imag / _COMPLEX_STEP
+        return out
 
     def derivatives(self, theta: Floats) -> tuple[Floats, Floats]:
         """Return the loss and its Jacobian."""
@@ -76,14 +81,13 @@ class NumericSurface(Surface):
     def curvature(self, theta: Floats, jacobian: Floats, weight: Floats) -> Floats:
         """Difference the weighted Jacobian along each coordinate."""
         q = theta.shape[1]
-        out = np.empty((len(theta), q, q))
-        for j in range(q):
+        out = np.zeros((len(theta), q, q))
+        for j in self.free:
             step = _REAL_STEP * np.maximum(np.abs(theta[:, j]), 1e-2)
-            ahead, behind = theta.copy(), theta.copy()
+            ahead = theta.copy()
             ahead[:, j] += step
-            behind[:, j] -= step
-            difference = self._jacobian(ahead) - self._jacobian(behind)
-            out[:, j] = np.einsum("sqi,si->sq", difference, weight) / (2.0 * step[:, None])
+            difference = self._jacobian(ahead) - jacobian
+            out[:, j] = (difference @ weight[:, :, None])[:, :, 0] / step[:, None]
         return np.asarray(0.5 * (out + out.swapaxes(1, 2)))
 
     def starts(self, loss: Floats, weight: Floats, constraints: Constraints) -> Floats:

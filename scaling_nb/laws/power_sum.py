@@ -128,7 +128,7 @@ class PowerSumSurface(Surface):
         return np.column_stack([coefficients[best], points[best]])
 
     def to_params(self, theta: Floats) -> Floats:
-        """A = A' exp(α centre)."""
+        """Return A = A' exp(α centre)."""
         k, first = len(self.x), int(self.constant)
         out = np.array(theta, dtype=float)
         with np.errstate(over="ignore"):
@@ -136,7 +136,7 @@ class PowerSumSurface(Surface):
         return out
 
     def to_theta(self, params: Floats) -> Floats:
-        """A' = A exp(-α centre)."""
+        """Return A' = A exp(-α centre)."""
         k, first = len(self.x), int(self.constant)
         out = np.array(params, dtype=float)
         out[:, first : first + k] *= np.exp(-params[:, first + k :] * self.centre)
@@ -169,7 +169,7 @@ def _project(
         weighted = [b * weight for b in basis]
         cross = np.einsum("gi,gi->g", weighted[0], basis[1])
         shape: tuple[int, ...] = (len(same),)
-        expand = [(slice(None),), (slice(None),)]
+        expand: list[tuple[slice | None, ...]] = [(slice(None),), (slice(None),)]
         points = np.stack([same, same], axis=-1)
     elif len(basis) == 2:
         cross = weighted[0] @ basis[1].T
@@ -214,8 +214,7 @@ def _non_negative(
     """
     known = np.zeros_like(moment)
     for i, value in enumerate(held):
-        if value is not None:
-            known[i] = value
+        known[i] = 0.0 if value is None else value
     free = [i for i, value in enumerate(held) if value is None]
     reduced = moment - np.einsum("ij...,j...->i...", gram, known)
     base = np.einsum("i...,i...->...", known, -moment - reduced)
@@ -223,14 +222,15 @@ def _non_negative(
     for size in range(len(free), 0, -1):
         for chosen in combinations(free, size):
             solution = _cramer(gram, reduced, chosen)
-            here = base - sum(reduced[i] * c for i, c in zip(chosen, solution, strict=True))
+            with np.errstate(invalid="ignore"):  # a singular case has no finite solution
+                here = base - sum(reduced[i] * c for i, c in zip(chosen, solution, strict=True))
             ok = (np.min(solution, axis=0) >= 0) & (here < cost)
             if not ok.any():
                 continue
             cost = np.where(ok, here, cost)
             for i in free:
-                value = solution[chosen.index(i)] if i in chosen else 0.0
-                best[i] = np.where(ok, value, best[i])
+                here_i = solution[chosen.index(i)] if i in chosen else 0.0
+                best[i] = np.where(ok, here_i, best[i])
             if size == len(free) and ok.all():
                 return cost, best
     return cost, best
@@ -238,7 +238,7 @@ def _non_negative(
 
 def _cramer(gram: Floats, moment: Floats, chosen: Sequence[int]) -> list[Floats]:
     """Solve the normal equations of one to three coefficients in closed form."""
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         if len(chosen) == 1:
             (i,) = chosen
             return [moment[i] / gram[i, i]]
