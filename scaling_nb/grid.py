@@ -236,9 +236,10 @@ def nothing_feasible(
     convention: Convention,
 ) -> str:
     """Return why no cell is feasible, and which budgets would be."""
+    cells = [s for s in skipped if s.budget]
     reasons = "; ".join(
-        f"{recipe.size}={s.size:g} at {s.budget:.3g} FLOP: {s.reason}" for s in skipped if s.budget
-    )
+        f"{recipe.size}={s.size:g} at {s.budget:.3g} FLOP: {s.reason}" for s in cells[:3]
+    ) + (f"; and {len(cells) - 3} more" if len(cells) > 3 else "")
     affordable = [affordable_budgets(recipe, size, bounds, convention) for size in grid]
     ranges = [r for r in affordable if r is not None]
     if not ranges:

@@ -33,7 +33,7 @@ class Regressor(nn.Module):
         return self.layers(x)
 
 
-def tiny_plan(recipe, **options):
+def tiny_plan(recipe, budgets=(1e6, 2e6, 4e6), **options):
     """Return a plan of about 9 runs of 30 to 400 steps."""
     from scaling_nb import ScalingWarning, plan_sweep
 
@@ -41,4 +41,4 @@ def tiny_plan(recipe, **options):
     with warnings.catch_warnings():
         # Few sizes and repeated data are what makes these plans quick.
         warnings.simplefilter("ignore", ScalingWarning)
-        return plan_sweep(recipe, [1e6, 2e6, 4e6], **settings)
+        return plan_sweep(recipe, list(budgets), **settings)

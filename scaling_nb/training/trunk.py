@@ -16,13 +16,28 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from ..errors import ScalingError, StoreError
+from ..errors import ScalingError
 from ..events import Event, RunFailed, RunFinished, RunStarted, StepLogged
 from ..records import Run, RunSpec, Status
 from .schedules import cooldown_start
 from .trainer import CurvePiece, Diverged, Trainable, Trainer, own_generator, seed_of
 
 Emit = Callable[[Event], None]
+
+
+class _Told:
+    """Sends events, and remembers whether that failed: then it is not the run's fault."""
+
+    def __init__(self, emit: Emit) -> None:
+        self._emit = emit
+        self.failed = False
+
+    def __call__(self, event: Event) -> None:
+        try:
+            self._emit(event)
+        except BaseException:
+            self.failed = True
+            raise
 
 
 class Stopped(ScalingError):
@@ -57,6 +72,7 @@ def train_trunk(
     """
     specs = sorted(specs, key=lambda s: s.n_tokens)
     todo = list(specs)
+    told = _Told(emit)
     with own_generator(recipe, seed_of(specs[0].trunk_id)):
         pieces: list[CurvePiece] = []
         try:
@@ -69,23 +85,23 @@ def train_trunk(
             )
             while todo:
                 began = time.perf_counter()
-                emit(RunStarted(spec=todo[0]))
-                _follow_trunk(trainer, todo[0], pieces, emit=emit, check=check)
+                told(RunStarted(spec=todo[0]))
+                _follow_trunk(trainer, todo[0], pieces, emit=told, check=check)
                 branch = trainer.snapshot() if len(todo) > 1 else None
-                emit(_branch(trainer, todo[0], began, emit=emit, check=check))
+                told(_branch(trainer, todo[0], began, emit=told, check=check))
                 todo.pop(0)
                 if branch is not None:
                     trainer.restore(branch)
         except Stopped:
             for spec in todo:
-                emit(RunFailed(run=_unfinished(spec, "cancelled", "stopped by the user")))
-            raise
-        except StoreError:
+                told(RunFailed(run=_unfinished(spec, "cancelled", "stopped by the user")))
             raise
         except Exception as error:
+            if told.failed:
+                raise
             # The rest of the trunk passes through the same steps, and would end the same way.
             for spec in todo:
-                emit(_failed(spec, error))
+                told(_failed(spec, error))
 
 
 def _follow_trunk(
@@ -108,7 +124,7 @@ def _follow_trunk(
 
 
 def _branch(
-    trainer: Trainer, spec: RunSpec, began: float, *, emit: Emit, check: Callable[[], None]
+    trainer: Trainer, spec: RunSpec, began: float, *, emit: _Told, check: Callable[[], None]
 ) -> RunFinished | RunFailed:
     """Cool down and evaluate; what goes wrong here is this run's alone, the trunk is sound."""
     try:
@@ -119,9 +135,11 @@ def _branch(
             check=check,
         )
         loss = trainer.evaluate()
-    except (Stopped, StoreError):
+    except Stopped:
         raise
     except Exception as error:
+        if emit.failed:
+            raise
         return _failed(spec, error)
     seconds = time.perf_counter() - began
     return RunFinished(run=_run_of(spec, trainer.tokens_seen, "finished", loss, seconds=seconds))

@@ -31,9 +31,7 @@ class Numbers(IterableDataset):
 
 
 def prepared(data, **options):
-    return prepare_data(
-        data, **{"batch_size": 4, "eval_tokens": 8, "model_kwargs": {}, **options}
-    )
+    return prepare_data(data, **{"batch_size": 4, "eval_tokens": 8, "model_kwargs": {}, **options})
 
 
 def flat(batch) -> list[float]:

@@ -69,9 +69,7 @@ def test_nan_ends_the_run_with_the_step_and_the_remedy(tokens):
 
     def step(model, batch):
         calls.append(1)
-        loss = torch.nn.functional.cross_entropy(
-            model(batch[0]).flatten(0, 1), batch[1].flatten()
-        )
+        loss = torch.nn.functional.cross_entropy(model(batch[0]).flatten(0, 1), batch[1].flatten())
         return loss * float("nan") if len(calls) > 8 else loss
 
     recipe = Recipe(TinyLM, size="width", sizes=[4], model_kwargs={"vocab_size": 11},

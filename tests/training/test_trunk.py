@@ -68,9 +68,9 @@ def test_each_run_trains_its_tokens_and_spends_its_compute(tokens):
         meter.trained = 0
         run = ended(train(recipe, [spec]))[spec.run_id]
         assert meter.trained == spec.n_tokens == run.D
-        assert run.C == spec.compute == meter.trained * recipe.inspect_size(
-            spec.size
-        ).flops_per_token
+        assert (
+            run.C == spec.compute == meter.trained * recipe.inspect_size(spec.size).flops_per_token
+        )
         # The budget is met to the last whole batch.
         batch = spec.tokens_per_step * spec.flops_per_token
         assert spec.budget - batch < run.C <= spec.budget
@@ -123,9 +123,7 @@ def failing_step(at, error):
         seen.append(1)
         if len(seen) == at:
             raise error
-        return torch.nn.functional.cross_entropy(
-            model(batch[0]).flatten(0, 1), batch[1].flatten()
-        )
+        return torch.nn.functional.cross_entropy(model(batch[0]).flatten(0, 1), batch[1].flatten())
 
     return step, seen
 

@@ -1,0 +1,91 @@
+"""What every executor keeps, run over all there are."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+import torch
+from helpers import TinyLM, tiny_plan
+
+from scaling_nb import Recipe
+from scaling_nb.events import RunFinished, StepLogged
+from scaling_nb.executors import EXECUTORS, JobQueue, make_executor
+from scaling_nb.training.trunk import Stopped
+
+
+def run(executor, recipe, plan, check=lambda: None):
+    events, lock = [], threading.Lock()
+
+    def emit(event):
+        with lock:
+            events.append(event)
+
+    make_executor(executor).run(recipe, JobQueue(plan.jobs()), emit=emit, check=check)
+    return events
+
+
+@pytest.mark.parametrize("name", EXECUTORS)
+class TestEveryExecutor:
+    def test_trains_every_job_once(self, name, tiny_recipe):
+        plan = tiny_plan(tiny_recipe, reuse="cooldown")
+        done = [e.run.run_id for e in run(name, tiny_recipe, plan) if isinstance(e, RunFinished)]
+        assert sorted(done) == sorted(spec.run_id for spec in plan.runs)
+
+    def test_gives_the_numbers_of_every_other(self, name, tiny_recipe):
+        plan = tiny_plan(tiny_recipe)
+
+        def results(executor):
+            events = run(executor, tiny_recipe, plan)
+            return {e.run.run_id: e.run.loss for e in events if isinstance(e, RunFinished)}
+
+        assert results(name) == results("inline")
+
+    def test_stops_when_told_and_says_so(self, name, tiny_recipe):
+        steps = []
+
+        def check():
+            steps.append(1)
+            if len(steps) > 40:
+                raise Stopped
+
+        with pytest.raises(Stopped):
+            run(name, tiny_recipe, tiny_plan(tiny_recipe), check)
+
+    def test_raises_what_a_sink_raises(self, name, tiny_recipe):
+        def emit(event):
+            if isinstance(event, StepLogged):
+                raise MemoryError("sink")
+
+        with pytest.raises(MemoryError, match="sink"):
+            make_executor(name).run(
+                tiny_recipe,
+                JobQueue(tiny_plan(tiny_recipe).jobs()),
+                emit=emit,
+                check=lambda: None,
+            )
+
+    def test_trains_with_one_torch_thread_and_leaves_the_callers_alone(self, name, tokens):
+        seen = set()
+
+        def step(model, batch):
+            seen.add((torch.get_num_threads(), threading.current_thread().name))
+            return torch.nn.functional.cross_entropy(
+                model(batch[0]).flatten(0, 1), batch[1].flatten()
+            )
+
+        recipe = Recipe(TinyLM, size="width", sizes=[2, 4, 8], model_kwargs={"vocab_size": 11},
+                        dataset=tokens, batch_size=4, tokens_per_sample=8, step_fn=step,
+                        flops="6ND", optimizer={"lr": 1e-2}, eval_tokens=64)  # fmt: skip
+        before = torch.get_num_threads()
+        torch.set_num_threads(3)
+        try:
+            seen.clear()
+            run(name, recipe, tiny_plan(recipe))
+            assert {threads for threads, _ in seen} == {1}
+            assert torch.get_num_threads() == 3
+        finally:
+            torch.set_num_threads(before)
+
+    def test_an_empty_queue_is_done_at_once(self, name, tiny_recipe):
+        make_executor(name).run(tiny_recipe, JobQueue([]), emit=print, check=lambda: None)
