@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from . import fit_command
 from .errors import RecipeError, ScalingError
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_quickstart(commands)
     _add_plan(commands)
     _add_resume(commands)
+    fit_command.add_parser(commands)
     return parser
 
 

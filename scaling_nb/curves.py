@@ -97,14 +97,24 @@ def curves_of(
     runs : RunTable
         Gives N, and FLOP per token as C / D.
     logged : mapping of run_id to (tokens, loss)
-        Runs without an entry are left out.
+        Runs without an entry are left out. Where a resumed run has logged the same tokens twice,
+        the later loss counts.
     decayed : bool
         See :class:`Curve`.
     """
-    return tuple(
-        Curve.of(
-            run.run_id, run.N, *logged[run.run_id], flops_per_token=run.C / run.D, decayed=decayed
-        )
-        for run in runs
-        if run.run_id in logged
-    )
+    curves = []
+    for run in runs:
+        tokens, loss = (np.asarray(x, float) for x in logged.get(run.run_id, ((), ())))
+        last = len(tokens) - 1 - np.unique(tokens[::-1], return_index=True)[1]
+        if len(last):
+            curves.append(
+                Curve.of(
+                    run.run_id,
+                    run.N,
+                    tokens[last],
+                    loss[last],
+                    flops_per_token=run.C / run.D,
+                    decayed=decayed,
+                )
+            )
+    return tuple(curves)

@@ -21,10 +21,11 @@ ROOMS: dict[str, set[str]] = {
     "grid": {"errors", "flops", "cost"},
     "plan": {"records", "flops", "errors", "cost", "grid"},
     "store": {"records", "events", "plan", "errors"},
-    "laws": {"errors", "records"},
-    "fit": {"laws", "records", "errors", "flops", "budgets", "curves", "plots"},
-    "simulation": {"laws", "fit", "records", "errors"},
+    "laws": {"errors", "records", "flops"},
+    "fit": {"laws", "records", "errors", "flops", "budgets", "curves"},
+    "simulation": {"laws", "records", "errors", "curves"},
     "plots": {"records", "fit", "laws", "errors", "simulation", "curves"},
+    "fit_command": {"fit", "plots", "laws", "records", "flops", "errors"},
     "datasets": {"errors"},
     "models": {"flops", "errors"},
     "training": {"records", "events", "errors", "flops", "cost", "grid"},
@@ -33,8 +34,8 @@ ROOMS: dict[str, set[str]] = {
               "training"},
     "api": {"plan", "sweep", "store", "executors", "fit", "plots", "records", "errors", "training"},
     "quickstart": {"api", "datasets", "models", "plan", "sweep", "training", "plots", "errors"},
-    "__main__": {"quickstart", "api", "sweep", "plan", "datasets", "training", "errors", "fit",
-                 "records", "plots"},
+    "__main__": {"quickstart", "api", "sweep", "plan", "datasets", "training", "errors",
+                 "fit_command"},
 }  # fmt: skip
 PUBLIC_FACE = "__init__"
 

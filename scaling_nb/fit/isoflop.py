@@ -165,8 +165,7 @@ class IsoFlopFit:
                 value = getattr(self, name)
                 lines.append(f"  {symbol} = {value:.3f}  ({self.level:.0%}: {lo:.3f} to {hi:.3f})")
         for m in self.minima:
-            lo, hi = m.intervals.get("n_params", (np.nan, np.nan))
-            found = f"N* {m.n_params:.3g} ({lo:.3g} to {hi:.3g}), loss {m.loss:.4g}"
+            found = f"N* {m.n_params_text}, loss {m.loss:.4g}"
             lines.append(f"  C {m.budget:.3g}: {found if m.status == 'optimum' else m.status}")
         return "\n".join([*lines, *(f"! {note}" for note in self.warnings)])
 
@@ -180,10 +179,18 @@ class IsoFlopFit:
     def _repr_html_(self) -> str:
         head, *lines = str(self).split("\n  C ")[0].split("\n")
         notes = "".join(f"<li>{escape(str(note))}</li>" for note in self.warnings)
-        table = self.minima_frame().drop(columns="note")
+        cells = [
+            (f"{m.budget:.3g}", m.n_params_text, f"{m.n_tokens:.3g}", f"{m.loss:.4g}", m.status)
+            if m.status == "optimum"
+            else (f"{m.budget:.3g}", "", "", "", m.status)
+            for m in self.minima
+        ]
+        heads = ("C (FLOP)", "N*", "D*", "loss", "")
+        rows = ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in cells)
+        body = "".join(f"<tr>{row}</tr>" for row in rows)
         return (
             f"<p><b>{escape(head)}</b>{''.join('<br>' + escape(x.strip()) for x in lines)}</p>"
-            f"{table.to_html(index=False, float_format='{:.4g}'.format)}"
+            f"<table><tr>{''.join(f'<th>{h}</th>' for h in heads)}</tr>{body}</table>"
             f"{'<ul>' + notes + '</ul>' if notes else ''}"
         )
 

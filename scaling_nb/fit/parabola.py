@@ -26,6 +26,7 @@ than three model sizes."""
 MIN_WINDOW_SIZES = 5
 """Sizes the window keeps, where there are so many, however narrow it is: a parabola through three
 points has no residual left to judge it by."""
+_MIN_BRACKETED = 0.9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +61,7 @@ class IsoFlopMinimum:
     n_runs, n_sizes : int
         Runs and distinct sizes in the slice, before windowing.
     note : FitWarning or None
-        Why there is no optimum, and what to do; None where there is one.
+        Why there is no optimum, or why it is uncertain, and what to do.
     """
 
     budget: float
@@ -77,6 +78,16 @@ class IsoFlopMinimum:
     n_runs: int
     n_sizes: int
     note: FitWarning | None = None
+
+    @property
+    def n_params_text(self) -> str:
+        """N* with its interval, open ends in words; empty without an optimum."""
+        if self.status != "optimum":
+            return ""
+        lo, hi = self.intervals.get("n_params", (np.nan, np.nan))
+        low = "?" if lo == 0 else f"{lo:.3g}"
+        high = "?" if np.isinf(hi) else f"{hi:.3g}"
+        return f"{self.n_params:.3g}" + ("" if np.isnan(lo) else f" ({low} to {high})")
 
     def parabola(self, n_params: Array) -> Array:
         """Return c0 + c1·x + c2·x², x = ln(N / center), nats per token, shape of `n_params`."""
@@ -248,6 +259,15 @@ def describe_slice(
         name: interval(values[1:][inside[1:]] if name == "loss" else values[1:], level)
         for name, values in samples.items()
     }
+    bracketed = float(inside[1:].mean()) if len(inside) > 1 else np.nan
+    if bracketed < _MIN_BRACKETED:
+        shared["note"] = FitWarning(
+            code="minimum_uncertain",
+            message=f"At C = {part.budget:.3g} FLOP the minimum leaves the grid of sizes in "
+            f"{1 - bracketed:.0%} of the resamples: noise hides where it is.",
+            remedy="Add sizes on both sides, or seeds.",
+            values={"budget": part.budget, "share": 1 - bracketed},
+        )
     return IsoFlopMinimum(
         **shared,
         n_params=float(np.exp(log_n[0])),
@@ -255,7 +275,7 @@ def describe_slice(
         compute=float(np.exp(part.along(part.log_c, log_n[:1])[0])),
         loss=float(loss[0]),
         intervals={name: (float(lo), float(hi)) for name, (lo, hi) in bounds.items()},
-        bracketed=float(inside[1:].mean()) if len(inside) > 1 else np.nan,
+        bracketed=bracketed,
     )
 
 

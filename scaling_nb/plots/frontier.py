@@ -173,7 +173,7 @@ def _add_line(drawing: go.Figure, line: Frontier, name: str, k: int, *, labelled
         },
         mode="markers+text" if labelled else "markers",
         text=[f"{value:.3f}  " if line.quantity == "loss" else f"{count(value)}  "],
-        textposition="middle left",
+        textposition="top left",
         marker={"color": colour(k), "symbol": "star", "size": 15},
         legendgroup=name,
         showlegend=False,

@@ -193,7 +193,9 @@ def fit_report(
     if answering and target:
         answers += [answer_sentence(fit.allocate(target)) for fit in answering]
         answers[0] = _Html(f'<p class="answer">{escape(str(answers[0]))}</p>')
-    warnings = [*notes, *(str(note) for fit in fits for note in fit.warnings)]
+    asked = [note for fit in answering[:1] if target for note in fit.allocate(target).notes]
+    doubts = [*asked, *(note for fit in fits for note in fit.warnings)]
+    warnings = [*notes, *(str(note) for note in doubts)]
     answers.append(Notes(title="Before you rely on it", sentences=tuple(dict.fromkeys(warnings))))
     if answering:
         table = allocation_table(answering[0], budgets)

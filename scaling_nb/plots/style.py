@@ -68,9 +68,11 @@ def log_ticks(values: ArrayLike) -> NDArray[np.float64]:
     if not len(array):
         return np.array([1.0])
     low, high = np.log10(array.min()), np.log10(array.max())
-    steps = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0) if high - low < 1.0 else (1.0, 2.0, 5.0)
-    if high - low > 3.0:
-        steps = (1.0,)
+    steps: tuple[float, ...] = (1.0,)
+    if high - low <= 1.0:
+        steps = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0)
+    elif high - low <= 3.0:
+        steps = (1.0, 2.0, 5.0)
     decades = np.arange(np.floor(low) - 1, np.ceil(high) + 2)
     return np.sort(np.outer(10.0**decades, steps).ravel())
 

@@ -1,0 +1,173 @@
+"""``python -m scaling_nb fit runs.csv --target 1e21``: the answer without a notebook."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from .errors import FitError, RunsError
+from .fit import Allocation, Backtest, IsoFlopFit, LawFit, backtest, fit_isoflop, fit_law
+from .flops import CONVENTIONS
+from .laws import LAWS, Law
+from .records import RunTable
+
+_LAW_NAMES = {"chinchilla": "ChinchillaLaw", "kaplan": "KaplanLaw"}
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the subcommand ``fit``; its ``run`` is :func:`run`."""
+    parser = commands.add_parser(
+        "fit",
+        help="fit a law to your own runs, and answer how big and how much data",
+        description="Fit a scaling law to a CSV of runs with columns N, D and loss (or params, "
+        "tokens, final_loss, ...; C, budget, seed, status and more are read where they are) and "
+        "print the compute-optimal model size and tokens with their intervals.",
+    )
+    parser.add_argument("runs", type=Path, metavar="RUNS.csv")
+    parser.add_argument(
+        "--target", type=float, nargs="+", metavar="FLOP", help="training compute to divide"
+    )
+    parser.add_argument("--law", choices=sorted(_LAW_NAMES), default="chinchilla")
+    parser.add_argument("--objective", choices=("log-huber", "mse"), default="log-huber")
+    parser.add_argument(
+        "--fix", type=_assignment, nargs="+", default=[], metavar="E=1.6", help="hold parameters"
+    )
+    parser.add_argument(
+        "--columns", type=_assignment, nargs="+", default=[], metavar="N=HEADER",
+        help="headers that are not understood by themselves",
+    )  # fmt: skip
+    parser.add_argument("--exclude", nargs="+", default=[], metavar="RUN_ID")
+    parser.add_argument("--convention", choices=CONVENTIONS, help="which count of N to use")
+    parser.add_argument(
+        "--flops", choices=("6ND", "counted"), default="6ND",
+        help="how answers turn N and D into C: 6·N·D, or as the runs' own C",
+    )  # fmt: skip
+    limits = parser.add_mutually_exclusive_group()
+    limits.add_argument("--max-tokens", type=float, metavar="D", help="unique tokens there are")
+    limits.add_argument(
+        "--inference-tokens", type=float, metavar="D", help="tokens the model will serve"
+    )
+    parser.add_argument("--bootstrap", type=int, default=1000, metavar="K")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="write report.html, allocation.csv and fit.json"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Fit, print and write what the options ask for; return the exit status."""
+    if not options.runs.is_file():
+        raise RunsError(f"there is no file {options.runs}. Give the path of a CSV of runs.")
+    runs = RunTable.from_csv(options.runs, columns=dict(options.columns) or None)
+    if options.convention:
+        runs = runs.with_convention(options.convention)
+    if options.exclude:
+        runs = runs.exclude(options.exclude, reason="excluded on the command line")
+    print(f"{runs!r}\n")
+    law = _law(options.law)
+    fixed = {name: _number(name, value) for name, value in options.fix}
+    fit = fit_law(
+        runs,
+        law,
+        options.objective,
+        fixed=fixed or None,
+        flops=options.flops,
+        bootstrap=options.bootstrap,
+        seed=options.seed,
+    )
+    print(f"{fit}\n")
+    isoflop = _isoflop(runs, options)
+    if isoflop is not None:
+        print(f"{isoflop}\n")
+    tested = _backtest(runs, law, options.objective)
+    if tested is not None:
+        print(f"{tested}\n")
+    answers = _answers(fit, isoflop, options)
+    print(fit.chinchilla_table(format="markdown"))
+    if options.out:
+        _write(options, runs, fit, isoflop, answers, tested)
+    return 0
+
+
+def _assignment(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise argparse.ArgumentTypeError(f"{text!r} must be NAME=VALUE")
+    return name, value
+
+
+def _number(name: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise FitError(f"--fix {name}={text}: the value must be a number.") from None
+
+
+def _law(name: str) -> Law:
+    return LAWS[_LAW_NAMES[name]]()
+
+
+def _isoflop(runs: RunTable, options: argparse.Namespace) -> IsoFlopFit | None:
+    """Return Approach 2 beside the law, where the runs fall into IsoFLOP slices."""
+    try:
+        return fit_isoflop(runs, bootstrap=options.bootstrap, seed=options.seed)
+    except FitError:
+        return None
+
+
+def _backtest(runs: RunTable, law: Law, objective: str) -> Backtest | None:
+    try:
+        return backtest(runs, law, objective=objective)
+    except FitError:
+        return None
+
+
+def _answers(
+    fit: LawFit, isoflop: IsoFlopFit | None, options: argparse.Namespace
+) -> list[Allocation]:
+    """Print and return the answer at each target, Approach 2's for comparison."""
+    answers = []
+    for target in options.target or []:
+        answer = fit.allocate(
+            target,
+            max_tokens=options.max_tokens,
+            inference_tokens=options.inference_tokens or 0.0,
+        )
+        print(f"{answer}\n")
+        answers.append(answer)
+        if isoflop is not None and isoflop.trends is not None:
+            other = isoflop.allocate(target)
+            print(
+                f"Approach 2 says N {other.n_params:.3g}, D {other.n_tokens:.3g}, "
+                f"loss {other.loss:.4g} at the same C.\n"
+            )
+    return answers
+
+
+def _write(
+    options: argparse.Namespace,
+    runs: RunTable,
+    fit: LawFit,
+    isoflop: IsoFlopFit | None,
+    answers: Sequence[Allocation],
+    tested: Backtest | None,
+) -> None:
+    from .fit.table import allocation_frame
+    from .plots import fit_report
+
+    options.out.mkdir(parents=True, exist_ok=True)
+    table = allocation_frame(answers) if answers else fit.chinchilla_table()
+    table.to_csv(options.out / "allocation.csv", index=False)
+    fit.to_json(options.out / "fit.json")
+    fit_report(
+        runs,
+        [fit] if isoflop is None else [fit, isoflop],
+        target=options.target[0] if options.target else None,
+        notes=[str(tested)] if tested is not None else [],
+        title=f"Scaling law of {options.runs.name}",
+        path=options.out / "report.html",
+    )
+    for name in ("report.html", "allocation.csv", "fit.json"):
+        print(f"wrote {options.out / name}")
