@@ -90,6 +90,6 @@ def table(name: str) -> RunTable:
 
 def legacy_counts(n_runs: int, n_samples: int, seed: int) -> np.ndarray:
     """Return the multiplicities of Epoch AI's resamples: ``np.random.choice`` after a seed."""
-    state = np.random.RandomState(seed)  # noqa: NPY002
+    state = np.random.RandomState(seed)
     drawn = [state.choice(n_runs, n_runs) for _ in range(n_samples)]
     return np.stack([np.bincount(d, minlength=n_runs) for d in drawn]).astype(float)

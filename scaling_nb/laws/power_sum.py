@@ -213,11 +213,13 @@ def _non_negative(
         Coefficients held at a value.
     """
     known = np.zeros_like(moment)
-    for i, value in enumerate(held):
-        known[i] = 0.0 if value is None else value
+    reduced, base = moment, np.zeros(moment.shape[1:])
     free = [i for i, value in enumerate(held) if value is None]
-    reduced = moment - np.einsum("ij...,j...->i...", gram, known)
-    base = np.einsum("i...,i...->...", known, -moment - reduced)
+    if len(free) < len(held):
+        for i, value in enumerate(held):
+            known[i] = 0.0 if value is None else value
+        reduced = moment - np.einsum("ij...,j...->i...", gram, known)
+        base = np.einsum("i...,i...->...", known, -moment - reduced)
     cost, best = base.copy(), known.copy()
     for size in range(len(free), 0, -1):
         for chosen in combinations(free, size):
