@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import fit_command
-from .errors import RecipeError, ScalingError
+from .errors import FitError, RecipeError, ScalingError
 
 if TYPE_CHECKING:
     from .sweep import Sweep
@@ -150,7 +150,11 @@ def _train_and_report(sweep: Sweep, out: Path, again: str, *, title: str) -> int
             f"{sweep.store.path}.\nTo go on: {again}"
         )
         return EXIT_INTERRUPTED
-    result = finished_result(sweep)
+    try:
+        result = finished_result(sweep)
+    except FitError as error:
+        print(f"the runs are in {sweep.store.path}, but give no answer: {error}", file=sys.stderr)
+        return 1
     print(f"\n{result}\n")
     for path in write_outputs(result, out, title=f"{title}: {sweep.recipe.name}"):
         print(f"wrote {path}")

@@ -70,10 +70,7 @@ class Result:
         budgets : sequence of float, FLOP, optional
             Default: the planned budgets, then ten and a hundred times the largest.
         """
-        if budgets is None:
-            largest = self.plan.budgets[-1]
-            budgets = [*self.plan.budgets, 10 * largest, 100 * largest]
-        table: pd.DataFrame = self.fit.chinchilla_table(budgets)
+        table: pd.DataFrame = self.fit.chinchilla_table(list(budgets or self.budgets))
         return table
 
     def plot(self) -> go.Figure:
@@ -87,19 +84,38 @@ class Result:
         """What the data cannot tell, as sentences with cause and remedy."""
         return tuple(str(note) for note in self.fit.warnings)
 
+    @property
+    def answers(self) -> bool:
+        """Whether enough budgets have an optimum for :meth:`predict` to answer."""
+        return self.fit.trends is not None
+
+    @property
+    def budgets(self) -> tuple[float, ...]:
+        """The planned budgets, then ten and a hundred times the largest, FLOP."""
+        largest = self.plan.budgets[-1]
+        return (*self.plan.budgets, 10 * largest, 100 * largest)
+
+    @property
+    def target(self) -> float:
+        """The budget that is answered for where none is named: ten times the largest, FLOP."""
+        return 10 * self.plan.budgets[-1]
+
     def __str__(self) -> str:
-        try:
-            table = self.chinchilla_table().to_string(index=False, float_format="{:.4g}".format)
-        except FitError:
-            table = ""
-        return "\n".join([str(self.fit), table]).rstrip()
+        from .plots.report import allocation_table, answer_sentence
+
+        if not self.answers:
+            return str(self.fit)
+        table = allocation_table(self.fit, self.budgets).to_string(index=False)
+        return f"{self.fit}\n\n{table}\n\n{answer_sentence(self.predict(self.target))}"
 
     def _repr_html_(self) -> str:
-        try:
-            table = self.chinchilla_table().to_html(index=False, float_format="{:.4g}".format)
-        except FitError:
-            table = ""
-        return self.fit._repr_html_() + table
+        from .plots.report import allocation_table, answer_sentence
+
+        if not self.answers:
+            return self.fit._repr_html_()
+        table = allocation_table(self.fit, self.budgets).to_html(index=False)
+        answer = answer_sentence(self.predict(self.target))
+        return f"<p><b>{answer}</b></p>{table}{self.fit._repr_html_()}"
 
 
 def analyse(plan: SweepPlan, runs: RunTable, curves: Curves | None = None) -> Result:
@@ -111,7 +127,7 @@ def analyse(plan: SweepPlan, runs: RunTable, curves: Curves | None = None) -> Re
         If the runs do not fall into IsoFLOP slices at all.
     """
     try:
-        law = fit_law(runs)
+        law = fit_law(runs, flops="counted")
     except FitError:
         law = None
     return Result(plan=plan, runs=runs, fit=fit_isoflop(runs), law=law, curves=dict(curves or {}))

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from .cost import CostEstimate, estimate_cost, job_compute
+from .cost import CostEstimate, estimate_cost, job_compute, job_weight
 from .errors import PlanError, ScalingWarning
 from .flops import Convention, check_convention, six_nd
 from .grid import (
@@ -83,12 +83,12 @@ class SweepPlan:
         return math.fsum(job_compute(job) for job in self.jobs())
 
     def jobs(self) -> tuple[tuple[RunSpec, ...], ...]:
-        """Return the runs grouped by trunk, shortest run first; costliest job first."""
+        """Return the runs grouped by trunk, shortest run first; longest job first."""
         groups: dict[str, list[RunSpec]] = {}
         for run in self.runs:
             groups.setdefault(run.trunk_id, []).append(run)
         jobs = [tuple(sorted(group, key=lambda r: r.n_tokens)) for group in groups.values()]
-        return tuple(sorted(jobs, key=job_compute, reverse=True))
+        return tuple(sorted(jobs, key=job_weight, reverse=True))
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row a run: size, N, D, tokens per parameter, epochs, steps, C, 6·N·D, …."""

@@ -18,7 +18,7 @@ from .sweep import Sweep
 from .training.recipe import Recipe
 
 BUDGETS = (2e10, 4e10, 8e10, 1.6e11, 3.2e11)
-QUICK_BUDGETS = (5e9, 1e10, 2e10, 4e10)
+QUICK_BUDGETS = (4e9, 8e9, 1.6e10, 3.2e10)
 WIDTHS = (8, 12, 16, 24, 32, 48, 64)
 QUICK_WIDTHS = (4, 8, 12, 16, 24, 32)
 CONTEXT = 64
@@ -84,19 +84,26 @@ def quickstart_sweep(
 
 
 def write_outputs(result: Result, out: Path, *, title: str) -> list[Path]:
-    """Write ``runs.csv``, ``allocation.csv`` and ``report.html`` into the folder `out`."""
-    from .errors import FitError
+    """Write ``runs.csv``, ``allocation.csv`` and ``report.html`` into the folder `out`.
+
+    Without an answer there is no ``allocation.csv``, and one of an earlier run is removed.
+    """
     from .plots.report import sweep_report
 
-    paths = [out / "runs.csv"]
-    result.runs.to_csv(paths[0])
-    try:
-        table = result.chinchilla_table()
-    except FitError:
-        table = None
-    if table is not None:
-        paths.append(out / "allocation.csv")
-        table.to_csv(paths[-1], index=False)
-    paths.append(out / "report.html")
-    paths[-1].write_text(sweep_report(result.fit, result.curves, table, title=title), "utf-8")
-    return paths
+    runs, allocation, report = (out / f for f in ("runs.csv", "allocation.csv", "report.html"))
+    result.runs.to_csv(runs)
+    table = result.chinchilla_table() if result.answers else None
+    if table is None:
+        allocation.unlink(missing_ok=True)
+    else:
+        table.to_csv(allocation, index=False)
+    page = sweep_report(
+        result.fit,
+        result.curves,
+        table,
+        title=title,
+        law=result.law,
+        target=result.target if result.answers else None,
+    )
+    report.write_text(page, encoding="utf-8")
+    return [path for path in (runs, allocation, report) if path.exists()]

@@ -6,8 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from helpers import TinyLM, tiny_plan
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from scaling_nb import PlanError, Recipe, ScalingWarning, SweepPlan, plan_sweep
 from scaling_nb.flops import ParamCounts
@@ -207,9 +206,12 @@ def test_branches_share_a_trunk_and_independent_runs_do_not():
     assert shared.trained_flops < alone.trained_flops == pytest.approx(alone.total_flops)
 
 
-def test_the_costliest_job_starts_first():
-    jobs = plan_sweep(fake_recipe(), [1e10, 2e10]).jobs()
-    costs = [sum(run.compute for run in job) for job in jobs]
+def test_the_longest_job_starts_first():
+    small = plan_sweep(fake_recipe(), [1e10, 2e10]).jobs()
+    steps = [sum(run.n_steps for run in job) for job in small]
+    assert steps == sorted(steps, reverse=True)
+    large = plan_sweep(fake_recipe(step=10**6), [1e15, 2e15]).jobs()
+    costs = [round(sum(run.compute for run in job), -13) for job in large]
     assert costs == sorted(costs, reverse=True)
 
 

@@ -10,8 +10,7 @@ import threading
 import numpy as np
 import pytest
 from helpers import tiny_plan
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from scaling_nb import Run, RunStore, StoreError
 

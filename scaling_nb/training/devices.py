@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 from collections.abc import Iterator
 
+import psutil
 import torch
 
 from ..errors import RecipeError
@@ -47,9 +47,7 @@ def worker_devices(device: torch.device) -> list[torch.device]:
 
 def cpu_count() -> int:
     """Return the number of cores this process may use (affinity and cgroup quota)."""
-    cores = os.cpu_count()
-    if sys.platform == "linux":
-        cores = len(os.sched_getaffinity(0))
+    cores = len(psutil.Process().cpu_affinity() or ()) if psutil.LINUX else os.cpu_count()
     try:
         with open("/sys/fs/cgroup/cpu.max") as file:
             quota, period = file.read().split()
