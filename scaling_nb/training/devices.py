@@ -40,7 +40,7 @@ def worker_devices(device: torch.device) -> list[torch.device]:
     """Return the device of each worker: every GPU, or the named one; the CPU once per core."""
     if device.type == "cpu":
         return [device] * cpu_count()
-    if device.type == "cuda" and device.index is None:
+    if str(device) == "cuda":
         return [torch.device("cuda", i) for i in range(torch.cuda.device_count())]
     return [device]
 
