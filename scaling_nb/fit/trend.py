@@ -11,7 +11,8 @@ Array = NDArray[np.float64]
 
 MIN_OPTIMA_FOR_FLOOR = 4
 """An irreducible loss is fitted to no fewer optima than this: it is the third parameter."""
-_GAMMAS = np.geomspace(0.01, 1.5, 64)
+_GAMMAS = np.geomspace(0.01, 1.5, 17)
+_ZOOMS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +118,7 @@ def fit_trend(log_c: Array, log_y: Array, valid: NDArray[np.bool_], level: float
 def fit_loss_trend(log_c: Array, loss: Array, valid: NDArray[np.bool_], level: float) -> Trend:
     """Fit loss = floor + scale·(C / center)^-γ, floor ≥ 0, row by row.
 
-    γ is searched on a grid and refined by a parabola; floor and scale are then linear. With
+    γ is searched on a grid, ever finer; floor and scale are then linear. With
     fewer than :data:`MIN_OPTIMA_FOR_FLOOR` budgets the floor is zero and the loss a plain power
     law, which extrapolates to losses that are too low.
 
@@ -127,22 +128,28 @@ def fit_loss_trend(log_c: Array, loss: Array, valid: NDArray[np.bool_], level: f
         As in :func:`fit_trend`.
     level : float
     """
+    valid = valid & (loss > 0)
+    y = np.where(valid, loss, 1.0)
     if log_c.shape[1] < MIN_OPTIMA_FOR_FLOOR:
-        return fit_trend(log_c, np.log(loss), valid, level)
+        return fit_trend(log_c, np.log(y), valid, level)
     x = log_c[0] - log_c[0].mean()
-    weight, y = valid.astype(float), np.where(valid, loss, 0.0)
-    error, _, _ = _linear_part(np.exp(-np.outer(_GAMMAS, x)), weight, y)
-    best = np.clip(np.argmin(error, axis=1), 1, len(_GAMMAS) - 2)
-    left, mid, right = (np.take_along_axis(error, best[:, None] + k, 1)[:, 0] for k in (-1, 0, 1))
-    bend = left - 2.0 * mid + right
-    shift = np.divide(0.5 * (left - right), bend, out=np.zeros_like(bend), where=bend > 0)
-    step = np.log(_GAMMAS[1] / _GAMMAS[0])
-    gamma = _GAMMAS[best] * np.exp(step * np.clip(shift, -1.0, 1.0))
-    _, floor, scale = _linear_part(np.exp(-gamma[:, None] * x)[:, None, :], weight, y)
-    usable = (valid.sum(1) >= MIN_OPTIMA_FOR_FLOOR - 1) & (scale[:, 0] > 0)
-    rows = np.stack([floor[:, 0], np.log(np.maximum(scale[:, 0], 1e-300)), -gamma], axis=1)
+    weight = valid.astype(float)
+    rates = np.broadcast_to(_GAMMAS, (len(y), len(_GAMMAS)))
+    for _ in range(_ZOOMS):
+        error, _, _ = _linear_part(rates, x, weight, y)
+        best = np.argmin(error, axis=1)[:, None]
+        low, high = (
+            np.take_along_axis(rates, np.clip(best + k, 0, rates.shape[1] - 1), axis=1)
+            for k in (-1, 1)
+        )
+        rates = low * (high / low) ** np.linspace(0.0, 1.0, 9)
+    gamma = np.take_along_axis(rates, rates.shape[1] // 2 * np.ones_like(best), axis=1)
+    _, floor, scale = _linear_part(gamma, x, weight, y)
+    usable = (valid.sum(axis=1) >= MIN_OPTIMA_FOR_FLOOR - 1) & (scale[:, 0] > 0)
+    log_scale = np.log(np.where(usable, scale[:, 0], 1.0))
+    rows = np.stack([floor[:, 0], log_scale, -gamma[:, 0]], axis=1)
     return Trend(
-        exponent=float(-gamma[0]),
+        exponent=float(-gamma[0, 0]),
         scale=float(scale[0, 0]),
         floor=float(floor[0, 0]),
         center=float(np.exp(log_c[0].mean())),
@@ -151,15 +158,21 @@ def fit_loss_trend(log_c: Array, loss: Array, valid: NDArray[np.bool_], level: f
     )
 
 
-def _linear_part(basis: Array, weight: Array, y: Array) -> tuple[Array, Array, Array]:
-    """Return squared error, floor ≥ 0 and scale, each (n_rows, n_basis), of y = floor + scale·z."""
-    z = basis if basis.ndim == 3 else basis[None]
-    w, wy = weight[:, None, :], (weight * y)[:, None, :]
-    n, sy, syy = w.sum(2), wy.sum(2), (wy * y[:, None, :]).sum(2)
-    sz, szz, szy = (w * z).sum(2), (w * z * z).sum(2), (wy * z).sum(2)
-    det = n * szz - sz * sz
-    floor = np.divide(szz * sy - sz * szy, det, out=np.zeros_like(det), where=det > 1e-14 * szz)
+def _linear_part(rates: Array, x: Array, weight: Array, y: Array) -> tuple[Array, Array, Array]:
+    """Return squared error, floor ≥ 0 and scale of y = floor + scale·e^(-γx), for each γ.
+
+    Shapes: rates (n_rows, n_rates), x (n_x,), weight and y (n_rows, n_x); results as rates.
+    """
+    z = np.exp(-rates[:, :, None] * x)
+    w, y = weight[:, None, :], y[:, None, :]
+    n = np.maximum(w.sum(axis=2), 1.0)
+    mean_z, mean_y = (w * z).sum(axis=2) / n, (w * y).sum(axis=2) / n
+    dz, dy = z - mean_z[:, :, None], y - mean_y[:, :, None]
+    spread = np.maximum((w * dz * dz).sum(axis=2), 1e-300)
+    scale = (w * dz * dy).sum(axis=2) / spread
+    floor = mean_y - scale * mean_z
+    bare = (w * z * y).sum(axis=2) / np.maximum((w * z * z).sum(axis=2), 1e-300)
+    scale = np.where(floor < 0, bare, scale)
     floor = np.maximum(floor, 0.0)
-    scale = np.divide(szy - floor * sz, szz, out=np.zeros_like(szz), where=szz > 0)
-    error = syy - 2 * floor * sy - 2 * scale * szy + floor**2 * n + 2 * floor * scale * sz
-    return error + scale**2 * szz, floor, scale
+    residual = y - floor[:, :, None] - scale[:, :, None] * z
+    return (w * residual * residual).sum(axis=2), floor, scale

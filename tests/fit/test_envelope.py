@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import scaling_nb as snb
+from scaling_nb.errors import FitError, TooFewRunsError
+from scaling_nb.simulation import GridDesign, simulate_curves
+
+LAW = snb.published["besiroglu_2024"]
+
+
+def curves(n=16, noise=0.003, seed=0):
+    return simulate_curves(LAW, np.geomspace(3e7, 3e10, n), 1e12, noise, seed)
+
+
+def test_the_envelope_gives_the_laws_exponent():
+    fit = snb.fit_envelope(curves())
+    assert fit.status == "converged"
+    low, high = fit.intervals["exponent_N"]
+    assert low < LAW.exponent_N < high
+    assert fit.exponent_N == pytest.approx(LAW.exponent_N, abs=0.03)
+    answer, true = fit.allocate(1e22), LAW.allocate(1e22)
+    assert answer.n_params == pytest.approx(true.n_params, rel=0.15)
+    assert answer.loss == pytest.approx(true.loss, rel=0.01)
+    assert answer.n_params * answer.n_tokens * 6 == pytest.approx(1e22)
+
+
+def test_the_envelope_lies_below_every_curve_and_falls():
+    family = curves(noise=0.0)
+    fit = snb.fit_envelope(family, bootstrap=0)
+    assert (np.diff(fit.loss) <= 1e-12).all()
+    for curve in family:
+        inside = (fit.compute >= curve.flops[0]) & (fit.compute <= curve.flops[-1])
+        at = np.interp(np.log(fit.compute[inside]), np.log(curve.flops), curve.loss)
+        assert (fit.loss[inside] <= at * (1 + 1e-3)).all()
+
+
+def test_the_ends_where_no_model_competes_are_left_out():
+    fit = snb.fit_envelope(curves(noise=0.0), bootstrap=0)
+    sizes = np.geomspace(3e7, 3e10, 16)
+    assert fit.n_params.min() > sizes[0] * 1.01
+    assert fit.n_params.max() < sizes[-1] * 0.99
+
+
+def test_curves_in_mid_schedule_are_refused():
+    raw = [dataclasses.replace(curve, decayed=False) for curve in curves()]
+    with pytest.raises(FitError, match="16 of 16 curves are read off in the middle"):
+        snb.fit_envelope(raw)
+    fit = snb.fit_envelope(raw, accept_undecayed=True)
+    assert fit.warnings[0].code == "undecayed_schedule"
+    assert len(fit.warnings[0].run_ids) == 16
+
+
+def test_a_table_of_trunks_is_a_family_of_decayed_curves():
+    grid = GridDesign(n_params=np.geomspace(1e8, 1e10, 10), n_tokens=np.geomspace(1e9, 1e12, 8))
+    fit = snb.fit_envelope(snb.simulate(LAW, grid, 0.001, 0, trunk_noise=0.001))
+    assert fit.exponent_N == pytest.approx(LAW.exponent_N, abs=0.06)
+
+
+def test_seeds_are_averaged_not_picked():
+    two = [*curves(seed=1, noise=0.02), *curves(seed=2, noise=0.02)]
+    one = snb.fit_envelope(curves(seed=1, noise=0.02), bootstrap=0)
+    both = snb.fit_envelope(two, bootstrap=0)
+    clean = LAW.predict(both.n_params, both.tokens)
+    # The least of several noisy losses is too low; averaging first halves that.
+    assert np.mean(both.loss / clean) > np.mean(one.loss / LAW.predict(one.n_params, one.tokens))
+
+
+def test_one_point_a_trunk_and_few_sizes_are_refused():
+    lonely = snb.simulate(LAW, GridDesign(n_params=[1e8, 1e9, 1e10], n_tokens=[1e10]))
+    with pytest.raises(TooFewRunsError, match="trunks have runs at several D"):
+        snb.fit_envelope(lonely)
+    with pytest.raises(TooFewRunsError, match="3 sizes or more, and there are 2"):
+        snb.fit_envelope(curves()[:2])
+    apart = simulate_curves(LAW, [1e6, 1e9, 1e12], 1e10)
+    with pytest.raises(TooFewRunsError, match="overlap in C"):
+        snb.fit_envelope(apart)
