@@ -1,0 +1,145 @@
+"""Answers to a budget, each against a search by brute force."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from scaling_nb import ChinchillaLaw, DataConstrainedLaw, LawFit, PowerLaw, fit_law
+from scaling_nb.errors import FitError
+from scaling_nb.fit.allocate import PUBLISHED_REPEATS
+
+LAW = ChinchillaLaw()
+TRUE = {"E": 1.7, "A": 400.0, "B": 1500.0, "alpha": 0.34, "beta": 0.37}
+FIT = LawFit(law=LAW, params=TRUE, status="published")
+C = 1e21
+
+
+@pytest.fixture(scope="module")
+def fitted() -> LawFit:
+    rng = np.random.default_rng(0)
+    n, d = 10 ** rng.uniform(7, 9.5, 60), 10 ** rng.uniform(9, 11, 60)
+    loss = LAW.predict(TRUE, n, d) * np.exp(0.005 * rng.standard_normal(60))
+    return fit_law(pd.DataFrame({"N": n, "D": d, "loss": loss}), bootstrap=200)
+
+
+def test_a_plain_budget():
+    answer = FIT.allocate(C)
+    n = answer.n_params * np.geomspace(0.1, 10, 100_001)
+    loss = LAW.predict(TRUE, n, C / 6 / n)
+    assert answer.loss <= loss.min() * (1 + 1e-12)
+    assert answer.n_params * answer.n_tokens * 6 == pytest.approx(C)
+    assert answer.tokens_per_param == pytest.approx(answer.n_tokens / answer.n_params)
+    assert answer.near_optimal[0] < answer.n_params < answer.near_optimal[1]
+    assert answer.intervals == {}
+    assert np.isnan(answer.extrapolation)
+    assert answer.loss_given_up == 0.0
+    assert answer.deadweight_compute == pytest.approx(0.0, abs=1e-6 * C)
+
+
+def test_intervals_hold_the_answer_and_widen_beyond_the_data(fitted):
+    near, far = fitted.allocate(1e20), fitted.allocate(1e25)
+    for answer in (near, far):
+        for name in ("n_params", "n_tokens", "loss", "tokens_per_param"):
+            low, high = answer.intervals[name]
+            assert low < getattr(answer, name) < high
+    width = [np.log(a.intervals["n_params"][1] / a.intervals["n_params"][0]) for a in (near, far)]
+    assert width[1] > 2 * width[0]
+    assert far.extrapolation == pytest.approx(1e25 / fitted.scope.C[1])
+    assert "extrapolation" in {note.code for note in far.notes}
+    assert "extrapolating" in str(far)
+
+
+def test_a_held_size_says_what_it_costs():
+    best = FIT.allocate(C)
+    small = FIT.allocate(C, n_params=best.n_params / 5)
+    assert small.n_params == best.n_params / 5
+    assert small.compute == pytest.approx(C)
+    assert small.loss_given_up == pytest.approx(small.loss - best.loss)
+    needed = FIT.flops_to_reach(small.loss)
+    assert small.deadweight_compute == pytest.approx(C - needed, rel=1e-9)
+    assert 0 < needed < C
+
+
+def test_held_tokens():
+    answer = FIT.allocate(C, n_tokens=1e12)
+    assert answer.n_tokens == 1e12
+    assert answer.n_params == pytest.approx(C / 6e12)
+
+
+def test_serving_tokens_makes_the_model_smaller_at_equal_loss():
+    served = 1e13
+    best = FIT.allocate(C)
+    answer = FIT.allocate(C, inference_tokens=served)
+    assert answer.loss == pytest.approx(best.loss, rel=1e-9)
+    assert answer.n_params < best.n_params
+    n = np.geomspace(best.n_params / 50, best.n_params, 200_001)
+    d = FIT.iso_loss(best.loss, n)
+    total = 6 * n * d + 2 * n * served
+    assert answer.lifetime_compute <= np.nanmin(total) * (1 + 1e-9)
+    assert answer.n_params == pytest.approx(n[np.nanargmin(total)], rel=1e-2)
+
+
+def test_enough_data_changes_nothing():
+    best = FIT.allocate(C)
+    answer = FIT.allocate(C, max_tokens=2 * best.n_tokens)
+    assert answer.n_params == pytest.approx(best.n_params)
+    assert answer.epochs == 1.0
+
+
+def test_scarce_data_repeat_by_the_data_constrained_law():
+    cap = 5e9
+    answer = FIT.allocate(C, max_tokens=cap)
+    law, params = DataConstrainedLaw(), {**TRUE, **PUBLISHED_REPEATS}
+    n = np.geomspace(1e8, 1e12, 200_001)
+    loss = law.predict(params, n, C / 6 / n, unique_tokens=np.minimum(cap, C / 6 / n))
+    assert answer.loss <= loss.min() * (1 + 1e-9)
+    assert answer.n_params == pytest.approx(n[loss.argmin()], rel=1e-2)
+    assert answer.epochs == pytest.approx(answer.n_tokens / cap)
+    assert answer.loss > FIT.allocate(C).loss
+    assert "published_repeats" in {note.code for note in answer.notes}
+
+
+def test_repeats_can_be_limited():
+    answer = FIT.allocate(C, max_tokens=5e9, max_epochs=4)
+    assert answer.epochs <= 4 * (1 + 1e-9)
+    once = FIT.allocate(C, max_tokens=5e9, max_epochs=1)
+    assert once.n_tokens == pytest.approx(5e9)
+
+
+def test_another_count_of_flop():
+    answer = FIT.allocate(C, flops=12.0)
+    assert 12 * answer.n_params * answer.n_tokens == pytest.approx(C)
+    own = FIT.with_flops(lambda n: 6.0 + 1e4 / np.sqrt(n)).allocate(1e15)
+    k = 6.0 + 1e4 / np.sqrt(own.n_params)
+    assert k * own.n_params * own.n_tokens == pytest.approx(1e15)
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        {"compute": -1.0},
+        {"compute": np.inf},
+        {"compute": C, "n_params": 1e9, "n_tokens": 1e9},
+        {"compute": C, "max_tokens": 1e9, "inference_tokens": 1e9},
+        {"compute": C, "inference_tokens": -1.0},
+        {"compute": C, "within": 0.0},
+    ],
+)
+def test_contradictions_are_refused(question):
+    with pytest.raises(FitError):
+        FIT.allocate(**question)
+
+
+def test_a_law_of_one_variable_cannot_divide_a_budget():
+    fit = LawFit(law=PowerLaw("C"), params={"E": 1.0, "A": 9.0, "alpha": 0.1}, status="published")
+    with pytest.raises(FitError, match="Fit ChinchillaLaw"):
+        fit.allocate(C)
+
+
+def test_answers_show_themselves(fitted):
+    answer = fitted.allocate(C)
+    assert "parameters N" in str(answer)
+    assert "90 %" in answer._repr_html_()
+    assert "within 0.5 % of best loss" in str(answer)
