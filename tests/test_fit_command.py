@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+import pytest
+
+import scaling_nb as snb
+from scaling_nb.__main__ import main
+from scaling_nb.simulation import IsoFlopDesign, RandomDesign
+
+LAW = snb.published["besiroglu_2024"]
+
+
+@pytest.fixture(scope="module")
+def csv(tmp_path_factory):
+    path = tmp_path_factory.mktemp("runs") / "runs.csv"
+    runs = snb.simulate(LAW, IsoFlopDesign(budgets=(1e18, 1e19, 1e20), n_sizes=7), 0.003, 0)
+    runs.to_csv(path)
+    return path
+
+
+def test_it_prints_the_fit_the_table_and_the_answer(csv, capsys):
+    assert main(["fit", str(csv), "--target", "1e22", "--bootstrap", "100"]) == 0
+    out = capsys.readouterr().out
+    for text in ("21 runs at 3 compute budgets", "alpha", "Approach 2", "Back-test",
+                 "training FLOP C     1e+22", "90 %", "times the compute of the largest run",
+                 "| C (FLOP) |", "Approach 2 says"):  # fmt: skip
+        assert text in out
+
+
+def test_it_writes_report_allocation_and_fit(csv, tmp_path, capsys):
+    out = tmp_path / "deep" / "out"
+    main(["fit", str(csv), "--target", "1e21", "1e22", "--out", str(out), "--bootstrap", "100"])
+    assert sorted(p.name for p in out.iterdir()) == ["allocation.csv", "fit.json", "report.html"]
+    table = pd.read_csv(out / "allocation.csv")
+    fit = snb.LawFit.from_json(out / "fit.json")
+    assert list(table["n_params"]) == pytest.approx(
+        [fit.allocate(c).n_params for c in (1e21, 1e22)], rel=1e-9
+    )
+    assert json.loads((out / "fit.json").read_text())["data_hash"] == (
+        snb.RunTable.from_csv(csv).data_hash
+    )
+    assert "For C = 1e+21 FLOP" in (out / "report.html").read_text()
+
+
+def test_parameters_are_held_and_runs_excluded(csv, capsys):
+    assert main(["fit", str(csv), "--fix", "E=1.8", "--exclude", "sim-0003", "--bootstrap", "0",
+                 "--objective", "mse"]) == 0  # fmt: skip
+    out = capsys.readouterr().out
+    assert "1.8" in out
+    assert "20 runs" in out
+    assert "excluded on the command line" in out
+
+
+def test_runs_without_slices_are_fitted_by_the_law_alone(tmp_path, capsys):
+    path = tmp_path / "random.csv"
+    runs = snb.simulate(LAW, RandomDesign(n_runs=60), 0.003, 0)
+    runs.to_frame()[["N", "D", "loss"]].rename(columns={"N": "size_of_model"}).to_csv(path)
+    assert main(["fit", str(path), "--columns", "N=size_of_model", "--bootstrap", "0"]) == 0
+    assert "Approach 2" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere.csv"], "there is no file nowhere.csv"),
+        (["{csv}", "--fix", "E=much"], "must be a number"),
+        (["{csv}", "--exclude", "zzz"], "no run is called 'zzz'"),
+        (["{csv}", "--convention", "matmul"], "n_matmul"),
+    ],
+)
+def test_mistakes_are_sentences(csv, capsys, arguments, message):
+    assert main(["fit", *(a.format(csv=csv) for a in arguments)]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_a_malformed_option_is_explained(csv, capsys):
+    with pytest.raises(SystemExit):
+        main(["fit", str(csv), "--fix", "E"])
+    assert "NAME=VALUE" in capsys.readouterr().err
