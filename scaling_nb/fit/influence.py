@@ -147,7 +147,8 @@ def find_outliers(log_residuals: Floats, loss: Floats, ids: Sequence[str]) -> It
     more = f" and {len(rows) - _MOST_NAMED} more" if len(rows) > _MOST_NAMED else ""
     yield FitWarning(
         code="outliers",
-        message=f"{len(rows)} of {len(loss)} runs lie more than {OUTLIER:g} robust standard "
+        message=f"{len(rows)} of {len(loss)} runs {'lies' if len(rows) == 1 else 'lie'} more "
+        f"than {OUTLIER:g} robust standard "
         f"deviations from the law: {'; '.join(told)}{more}.",
         remedy="None was dropped. If a run diverged, runs.exclude(ids, reason='diverged').",
         run_ids=tuple(ids[i] for i in rows),

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from referee import needs_referee, reference, table
+
+from scaling_nb import ChinchillaLaw, RunTable, backtest
+from scaling_nb.errors import TooFewRunsError
+
+LAW = ChinchillaLaw()
+TRUE = {"E": 1.7, "A": 400.0, "B": 1500.0, "alpha": 0.34, "beta": 0.37}
+
+
+def runs(budgets=(1e18, 1e19, 1e20)) -> RunTable:
+    n = np.concatenate([np.sqrt(c / 72) * np.exp(np.linspace(-1.5, 1.5, 7)) for c in budgets])
+    c = np.repeat(budgets, 7)
+    d = c / 6 / n
+    frame = pd.DataFrame({"N": n, "D": d, "loss": LAW.predict(TRUE, n, d), "budget": c})
+    return RunTable.from_frame(frame)
+
+
+def test_exact_runs_are_predicted_exactly():
+    result = backtest(runs())
+    assert len(result.run_ids) == 7
+    assert result.threshold == 1e20
+    assert result.extrapolation == pytest.approx(10.0)
+    assert result.rmse < 1e-9
+    assert result.fit.n_runs == 14
+    assert set(result.fit.runs.exclusions) == set(result.run_ids)
+    assert "10 times further" in str(result)
+
+
+def test_two_budgets_can_be_hidden():
+    result = backtest(runs((1e17, 1e18, 1e19, 1e20)), n_budgets=2, objective="mse")
+    assert len(result.run_ids) == 14
+    assert result.fit.objective == "mse"
+
+
+def test_one_budget_leaves_nothing():
+    with pytest.raises(TooFewRunsError):
+        backtest(runs((1e18,)))
+
+
+@needs_referee
+@pytest.mark.parametrize("name", ["llama3_raw_loss", "epoch_chinchilla_240", "marin_comma"])
+@pytest.mark.parametrize("objective", ["huber_1e-3", "mse"])
+def test_the_reference_back_tests(name, objective):
+    expected = reference()[name][objective]["backtest_top_budget"]
+    result = backtest(table(name), objective="mse" if objective == "mse" else "log-huber")
+    assert len(result.run_ids) == expected["n_test"]
+    assert result.fit.n_runs == expected["n_train"]
+    assert result.fit.exponent_N == pytest.approx(expected["a_train"], rel=1e-4)
+    assert result.rmse == pytest.approx(expected["rmse_log"], rel=1e-4)
+    assert abs(result.bias) == pytest.approx(abs(expected["bias_log"]), rel=1e-3)

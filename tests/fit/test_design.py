@@ -1,0 +1,101 @@
+"""What is said about the runs themselves."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from scaling_nb import ChinchillaLaw, DataConstrainedLaw, RunTable, fit_law
+from scaling_nb.fit.design import check_design, is_collinear
+
+LAW = ChinchillaLaw()
+TRUE = {"E": 1.7, "A": 400.0, "B": 1500.0, "alpha": 0.34, "beta": 0.37}
+
+
+def runs(shift: float = 0.0, budgets=(1e18, 1e19, 1e20), **more) -> RunTable:
+    sizes, tokens, planned = [], [], []
+    for budget in budgets:
+        best = np.sqrt(budget / 6 / 12)
+        n = best * np.exp(np.linspace(-1.5, 1.5, 7) + shift)
+        sizes.append(n)
+        tokens.append(budget / 6 / n)
+        planned.append(np.full(7, budget))
+    n, d = np.concatenate(sizes), np.concatenate(tokens)
+    columns = {"N": n, "D": d, "loss": LAW.predict(TRUE, n, d), "budget": np.concatenate(planned)}
+    return RunTable.from_frame(pd.DataFrame({**columns, **more}))
+
+
+def codes(table: RunTable, law=LAW) -> dict[str, str]:
+    return {note.code: str(note) for note in check_design(law, table)}
+
+
+def test_a_good_design_has_nothing_to_say():
+    assert codes(runs()) == {}
+
+
+@pytest.mark.parametrize(
+    ("shift", "side", "remedy"), [(4, "smallest", "smaller"), (-4, "largest", "larger")]
+)
+def test_a_minimum_that_is_not_bracketed(shift, side, remedy):
+    notes = [n for n in check_design(LAW, runs(shift)) if n.code == "minimum_not_bracketed"]
+    assert len(notes) == 3
+    assert side in notes[0].message
+    assert f"Add {remedy} models" in notes[0].remedy
+    assert notes[0].values["budget"] == 1e18
+    assert len(notes[0].run_ids) == 1
+
+
+def test_two_budgets_test_nothing():
+    assert "third budget" in codes(runs(budgets=(1e18, 1e19)))["two_budgets"]
+
+
+def test_schedules_that_are_mixed():
+    told = codes(runs(schedule=["cosine"] * 7 + ["wsd"] * 14))["mixed_schedules"]
+    assert "cosine, wsd" in told
+    assert "runs.where" in told
+
+
+def test_conventions_that_are_mixed():
+    base = runs()
+    n_total = np.where(np.arange(21) < 10, base.N, base.N * 1.4)
+    other = np.where(np.arange(21) < 10, base.N * 0.7, base.N)
+    table = runs(n_total=n_total, n_non_embedding=other)
+    assert "total, non_embedding" in codes(table)["mixed_conventions"]
+    assert "mixed_conventions" not in codes(runs(n_total=base.N, n_non_embedding=base.N * 0.7))
+
+
+def test_a_run_that_stopped_early_is_named():
+    base = runs()
+    compute = 6 * base.N * base.D
+    compute[3] *= 0.5
+    table = runs(C=compute)
+    note = next(n for n in check_design(LAW, table) if n.code == "stopped_early")
+    assert note.run_ids == (table.run_ids[3],)
+
+
+def test_repeats_are_seen_unless_the_law_knows_them():
+    base = runs()
+    table = runs(unique_tokens=base.D / np.where(np.arange(21) == 5, 4.0, 1.0))
+    assert "up to 4 epochs" in codes(table)["repeated_data"]
+    assert "repeated_data" not in codes(table, DataConstrainedLaw())
+
+
+def test_compute_that_is_not_six_nd():
+    base = runs()
+    table = runs(C=1.3 * 6 * base.N * base.D, budget=np.full(21, np.nan))
+    told = codes(table)["compute_differs_from_6nd"]
+    assert "1.3 times" in told
+    assert "flops='counted'" in told
+
+
+def test_a_fixed_ratio_of_tokens_to_parameters_is_never_converged():
+    n = np.geomspace(1e7, 1e10, 20)
+    rng = np.random.default_rng(0)
+    assert is_collinear(n, 20 * n)
+    assert not is_collinear(runs().N, runs().D)
+    loss = LAW.predict(TRUE, n, 20 * n) * np.exp(0.005 * rng.standard_normal(20))
+    fit = fit_law(pd.DataFrame({"N": n, "D": 20 * n, "loss": loss}), bootstrap=0)
+    assert fit.status == "not_identified"
+    (note,) = [w for w in fit.warnings if w.code == "collinear_design"]
+    assert "other D/N" in note.remedy

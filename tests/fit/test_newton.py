@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+
+from scaling_nb.fit.newton import active_set, evaluate, make_problem, minimise, values
+from scaling_nb.fit.objective import Objective
+from scaling_nb.laws import ChinchillaLaw, Constraints
+
+LAW = ChinchillaLaw()
+
+
+def problem(objective="log-huber", *, seed=0, n=40, floor=1.7, constraints=None):
+    rng = np.random.default_rng(seed)
+    inputs = {"N": 10 ** rng.uniform(7, 10, n), "D": 10 ** rng.uniform(9, 11, n)}
+    params = {"E": floor, "A": 400.0, "B": 1500.0, "alpha": 0.34, "beta": 0.37}
+    loss = LAW.loss(params, inputs) * np.exp(0.02 * rng.standard_normal(n))
+    constraints = constraints or Constraints()
+    surface = LAW.surface(inputs, constraints)
+    made = make_problem(surface, LAW.param_names, loss, Objective(objective), constraints)
+    return made, made.free(surface.starts(loss, np.ones(n), constraints)), np.ones(n)
+
+
+@pytest.mark.parametrize("objective", ["log-huber", "mse"])
+def test_gradient_and_hessian_are_derivatives_of_the_value(objective):
+    made, start, weight = problem(objective)
+    z = start[:1] * 1.01
+    _, gradient, hessian, gauss = evaluate(made, z, weight)
+    for j in range(5):
+        h = 1e-6 * np.abs(z[0, j])
+        ahead, behind = z.copy(), z.copy()
+        ahead[0, j] += h
+        behind[0, j] -= h
+        slope = (values(made, ahead, weight) - values(made, behind, weight)) / (2 * h)
+        assert slope[0] == pytest.approx(gradient[0, j], rel=1e-5, abs=1e-7)
+    assert np.linalg.eigvalsh(gauss[0])[0] > 0
+    np.testing.assert_allclose(hessian, hessian.swapaxes(1, 2), atol=1e-12)
+
+
+def test_many_runs_go_through_in_parts():
+    made, start, weight = problem(n=30_000)
+    one = evaluate(made, start[:1], weight)
+    surface = made.surface.loss(made.theta(start[:1]))
+    direct = made.objective.value(made.observed, surface, weight)
+    assert one[0][0] == pytest.approx(direct[0], rel=1e-12)
+    assert values(made, start[:1], weight)[0] == pytest.approx(direct[0], rel=1e-12)
+
+
+@pytest.mark.parametrize("objective", ["log-huber", "mse"])
+def test_no_worse_than_scipy_from_the_same_start(objective):
+    made, start, weight = problem(objective, seed=3)
+    ours = minimise(made, start, weight)
+    bounds = list(zip(made.lower, np.where(np.isinf(made.upper), None, made.upper), strict=True))
+    theirs = minimize(
+        lambda z: values(made, z[None], weight)[0],
+        start[0],
+        jac=lambda z: evaluate(made, z[None], weight)[1][0],
+        bounds=bounds,
+        method="L-BFGS-B",
+        options={"maxiter": 5000, "ftol": 0.0, "gtol": 1e-12},
+    )
+    assert ours.value.min() <= theirs.fun * (1 + 1e-9)
+    assert ours.converged.any()
+
+
+def test_an_optimum_on_the_boundary_satisfies_the_conditions_exactly():
+    made, start, weight = problem("mse", floor=-0.5, seed=8)
+    found = minimise(made, start, weight)
+    best = int(found.value.argmin())
+    on = active_set(made, found.z[best : best + 1], found.gradient[best : best + 1])[0]
+    assert found.z[best, 0] == 0.0
+    assert on[0]
+    assert np.abs(found.gradient[best][~on]).max() < 1e-8
+
+
+def test_a_batch_gives_what_single_fits_give():
+    made, start, _ = problem(seed=4)
+    rng = np.random.default_rng(0)
+    weights = rng.multinomial(40, np.full(40, 1 / 40), size=6).astype(float)
+    batch = minimise(made, np.tile(start[0], (6, 1)), weights)
+    for row in range(6):
+        single = minimise(made, start[:1], weights[row])
+        assert batch.value[row] == pytest.approx(single.value[0], rel=1e-10)
+
+
+def test_frozen_coordinates_stay():
+    made, start, weight = problem()
+    moved = start[:1].copy()
+    moved[0, 0] = 1.234
+    frozen = np.array([True, False, False, False, False])
+    found = minimise(made, moved, weight, frozen=frozen)
+    assert found.z[0, 0] == 1.234
+    assert np.abs(found.gradient[0, 1:]).max() < 1e-8
+
+
+def test_shared_and_fixed_parameters_leave_fewer_coordinates():
+    made, start, weight = problem(
+        constraints=Constraints(fixed={"E": 1.7}, shared=("alpha", "beta"))
+    )
+    assert made.mixing.shape == (5, 3)
+    theta = made.theta(minimise(made, start, weight).z)
+    assert np.all(theta[:, 0] == 1.7)
+    np.testing.assert_array_equal(theta[:, 3], theta[:, 4])
