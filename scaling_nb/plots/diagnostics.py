@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..errors import FitError
 from ..fit import LawFit, fit_law
-from .style import INK, Unit, axis, colour, figure
+from .style import INK, Unit, axis, colour, drawn_rows, figure
 
 Array = NDArray[np.float64]
 Against = Literal["C", "N", "D", "L"]
@@ -31,6 +31,7 @@ class Residuals:
     """ln L - ln L̂ of each run, and which lie far out.
 
     ``scale`` is 1.4826 × the median absolute deviation; ``far`` marks residuals beyond five.
+    Of thousands of runs a sample is shown, and those that lie far out.
     """
 
     run_ids: tuple[str, ...]
@@ -53,12 +54,14 @@ def residuals(fit: LawFit, against: Against = "C") -> Residuals:
     if runs is None:
         raise FitError("this law has no runs with it. Fit a table of runs to see residuals.")
     scale = float(1.4826 * np.median(np.abs(residual - np.median(residual))))
+    far = np.abs(residual) > _FAR * max(scale, 1e-12)
+    rows = drawn_rows(len(residual), always=far)
     return Residuals(
-        run_ids=runs.run_ids,
-        x=getattr(runs, against),
-        residual=residual,
+        run_ids=tuple(np.array(runs.run_ids, dtype=object)[rows]),
+        x=getattr(runs, against)[rows],
+        residual=residual[rows],
         scale=scale,
-        far=np.abs(residual) > _FAR * max(scale, 1e-12),
+        far=far[rows],
     )
 
 

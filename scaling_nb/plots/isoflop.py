@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from ..fit import IsoFlopFit, IsoFlopMinimum
-from .style import axis, colour, count, figure, marker
+from .style import axis, colour, count, drawn_rows, figure, marker
 
 Array = NDArray[np.float64]
 
@@ -42,10 +42,11 @@ class IsoFlopCurve:
 
 
 def isoflop_curves(fit: IsoFlopFit, points: int = 80) -> tuple[IsoFlopCurve, ...]:
-    """Return what an IsoFLOP figure shows, budgets ascending."""
+    """Return what an IsoFLOP figure shows, budgets ascending; of thousands of runs a sample."""
     ids = np.array(fit.runs.run_ids, dtype=object)
     curves = []
-    for minimum, rows in zip(fit.minima, fit.rows, strict=True):
+    for minimum, members in zip(fit.minima, fit.rows, strict=True):
+        rows = members[drawn_rows(len(members))]
         low, high = minimum.window
         line = np.geomspace(low, high, points) if np.isfinite(low) else np.empty(0)
         curves.append(

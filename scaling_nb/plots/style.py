@@ -15,6 +15,9 @@ INK = "#767676"
 """Grey of text and axes: contrast 4.5 on white and 4.1 on the notebook's dark background."""
 GRID = "rgba(128,128,128,0.22)"
 
+MAX_DRAWN = 5000
+"""Points of one trace; a browser that is sent a million hangs, and nobody sees them."""
+
 Unit = Literal["parameters", "tokens", "FLOP", "nats per token", ""]
 
 
@@ -94,6 +97,14 @@ def figure(title: str, x: dict[str, Any], y: dict[str, Any]) -> go.Figure:
             "hoverlabel": {"namelength": -1},
         }
     )
+
+
+def drawn_rows(n_rows: int, always: NDArray[np.bool_] | None = None) -> NDArray[np.intp]:
+    """Return which of `n_rows` points are drawn: at most :data:`MAX_DRAWN`, and `always` those."""
+    if n_rows <= MAX_DRAWN:
+        return np.arange(n_rows)
+    rows = np.linspace(0, n_rows - 1, MAX_DRAWN).astype(np.intp)
+    return rows if always is None else np.union1d(rows, np.flatnonzero(always)[:MAX_DRAWN])
 
 
 def count(value: float) -> str:

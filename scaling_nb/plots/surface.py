@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..errors import FitError
 from ..fit import LawFit
-from .style import COLOURS, GRID, INK, axis, colour, figure
+from .style import COLOURS, GRID, INK, axis, colour, drawn_rows, figure
 
 Array = NDArray[np.float64]
 
@@ -25,6 +25,7 @@ class SurfaceView:
     n_tokens : ndarray, shape (n_d,), tokens
     loss : ndarray, shape (n_d, n_n), nats per token
     run_n, run_d, run_loss : ndarray, shape (n_runs,)
+        Of thousands of runs a sample.
     best_n, best_d : ndarray, shape (n_best,)
         Compute-optimal pairs within the grid.
     """
@@ -61,14 +62,15 @@ def surface_view(fit: LawFit, points: int = 60, margin: float = 2.0) -> SurfaceV
     n = np.geomspace(ends_n[0] / margin, ends_n[1] * margin, points)
     d = np.geomspace(ends_d[0] / margin, ends_d[1] * margin, points)
     best_n, best_d = fit.optimal(np.geomspace(6 * n[0] * d[0], 6 * n[-1] * d[-1], 200))
+    rows = drawn_rows(len(run_n))
     inside = (best_n >= n[0]) & (best_n <= n[-1]) & (best_d >= d[0]) & (best_d <= d[-1])
     return SurfaceView(
         n_params=n,
         n_tokens=d,
         loss=np.asarray(fit.predict(n[None, :], d[:, None]), float),
-        run_n=run_n,
-        run_d=run_d,
-        run_loss=run_loss,
+        run_n=run_n[rows],
+        run_d=run_d[rows],
+        run_loss=run_loss[rows],
         best_n=best_n[inside],
         best_d=best_d[inside],
     )

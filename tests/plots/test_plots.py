@@ -215,3 +215,15 @@ def test_the_envelope_lies_on_the_curves():
 
 def test_no_curves_make_an_empty_figure():
     assert len(plot_curves([]).data) == 0
+
+
+def test_of_many_runs_a_sample_is_drawn_and_every_outlier():
+    runs = snb.simulate(LAW, RandomDesign(n_runs=20_000), 0.003, 0)
+    columns = dict(runs.columns)
+    columns["loss"] = columns["loss"].copy()
+    columns["loss"][[7, 11_113]] *= 1.5
+    fit = snb.fit_law(snb.RunTable(columns=columns), bootstrap=0)
+    view = residuals(fit)
+    assert len(view.x) < 5100
+    assert {"sim-0007", "sim-11113"} <= set(np.array(view.run_ids)[view.far])
+    assert len(surface_view(fit).run_n) == 5000
