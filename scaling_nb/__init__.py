@@ -47,10 +47,12 @@ _HOME = {
     "fit_envelope": "fit",
     "fit_isoflop": "fit",
     "fit_law": "fit",
+    "follow": "api",
     "plan_sweep": "plan",
     "published": "fit",
     "quickstart_plan": "quickstart",
     "quickstart_recipe": "quickstart",
+    "result_of": "api",
     "simulate": "simulation",
 }
 _ROOMS = ("datasets", "laws", "models", "plots")
@@ -93,10 +95,12 @@ __all__ = [
     "fit_envelope",
     "fit_isoflop",
     "fit_law",
+    "follow",
     "plan_sweep",
     "published",
     "quickstart_plan",
     "quickstart_recipe",
+    "result_of",
     "simulate",
 ]
 __version__ = "0.1.0"
@@ -120,8 +124,12 @@ if TYPE_CHECKING:  # so that type checkers and editors see the names too
     from .api import (
         Result as Result,
         find_optimal as find_optimal,
+        follow as follow,
+        result_of as result_of,
     )
-    from .curves import Curve as Curve
+    from .curves import (
+        Curve as Curve,
+    )
     from .errors import (
         DataError as DataError,
         FitError as FitError,

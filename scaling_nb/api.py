@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -261,23 +263,50 @@ def finished_result(sweep: Sweep) -> Result:
     return result_of(sweep)
 
 
-def follow(sweep: Sweep, *, progress: bool = True, poll: float = 0.5) -> None:
-    """Wait until a sweep ends, with a bar of finished runs and the time left."""
-    with tqdm(
+def follow(
+    sweep: Sweep, *, progress: bool = True, background: bool = False, poll: float = 0.5
+) -> None:
+    """Show a bar of finished runs and the time left until a sweep ends.
+
+    Parameters
+    ----------
+    progress : bool
+        False only waits.
+    background : bool
+        Return at once; the bar of a notebook goes on while other cells run.
+    poll : float, seconds
+        Time between two looks.
+
+    Raises
+    ------
+    SweepError
+        The sweep was not started, or failed.
+    """
+    if sweep.state == "new":
+        raise SweepError("the sweep has not been started. Call sweep.start() first.")
+    bar = tqdm(
         total=len(sweep.plan.runs),
         disable=not progress,
         unit="run",
         file=sys.stderr,
         bar_format="{desc} {bar} {n_fmt}/{total_fmt}{postfix}",
-    ) as bar:
+    )
+    if background:
+        target = threading.Thread(target=_watch, args=(sweep, bar, poll), daemon=True)
+        target.start()
+    else:
+        _watch(sweep, bar, poll)
+        sweep.wait(0)
+
+
+def _watch(sweep: Sweep, bar: tqdm[Any], poll: float) -> None:
+    with bar:
         ended = False
         while not ended:
-            ended = sweep.wait(poll)
-            _show(bar, sweep)
-
-
-def _show(bar: tqdm[Any], sweep: Sweep) -> None:
-    status = sweep.status()
-    bar.n = status.n_done
-    bar.set_description_str(status.state, refresh=False)
-    bar.set_postfix_str(status.eta_text(), refresh=True)
+            with contextlib.suppress(SweepError):
+                sweep.wait(poll)
+            status = sweep.status()
+            ended = status.state in ("finished", "cancelled", "failed")
+            bar.n = status.n_done
+            bar.set_description_str(status.state, refresh=False)
+            bar.set_postfix_str(status.eta_text(), refresh=True)

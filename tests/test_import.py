@@ -22,10 +22,12 @@ def test_importing_the_package_loads_nothing_heavy():
 
 def test_the_analysis_wing_works_without_torch():
     loaded = loaded_after(
-        "import scaling_nb as snb\n"
-        "runs = snb.RunTable.from_frame({'N': [1e6, 2e6, 4e6] * 2, 'D': [4e8, 2e8, 1e8] * 2,"
-        " 'loss': [3.1, 3.0, 3.1, 2.9, 2.8, 2.85]})\n"
-        "snb.fit_law(runs, bootstrap=20); snb.fit_isoflop; snb.simulate"
+        "import pandas as pd, scaling_nb as snb\n"
+        "frame = pd.DataFrame({'N': [1e6, 2e6, 4e6, 1e6, 2e6, 4e6, 1e6],\n"
+        "    'D': [4e8, 2e8, 1e8, 8e8, 4e8, 2e8, 2e9],\n"
+        "    'loss': [3.1, 3.0, 3.1, 2.9, 2.8, 2.85, 2.8]})\n"
+        "snb.fit_law(snb.RunTable.from_frame(frame), bootstrap=20)\n"
+        "snb.fit_isoflop, snb.simulate, snb.plots.plot_isoflop"
     )
     assert "torch" not in loaded
     assert "scipy" in loaded

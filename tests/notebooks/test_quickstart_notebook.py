@@ -1,0 +1,47 @@
+"""The quick-start notebook runs top to bottom, unattended, and shows what it promises."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "01_quickstart.ipynb"
+
+
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory):
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    switch = next(cell for cell in notebook.cells if "quick = False" in cell.source)
+    switch.source = switch.source.replace("quick = False", "quick = True")
+    folder = tmp_path_factory.mktemp("lesson")
+    client = NotebookClient(
+        notebook, timeout=240, resources={"metadata": {"path": str(folder)}}, kernel_name="python3"
+    )
+    return client.execute()
+
+
+def outputs(notebook, kind):
+    return [
+        output.data[kind]
+        for cell in notebook.cells
+        if cell.cell_type == "code"
+        for output in cell.outputs
+        if kind in output.get("data", {})
+    ]
+
+
+def test_it_draws_the_isoflop_curves_and_the_law(executed):
+    assert len(outputs(executed, "application/vnd.plotly.v1+json")) == 2
+
+
+def test_it_answers_with_an_interval(executed):
+    assert any("For C = " in html and " to " in html for html in outputs(executed, "text/html"))
+    assert "n_params" in outputs(executed, "text/plain")[-1]
+
+
+def test_the_kernel_is_free_while_it_trains(executed):
+    status = next(cell for cell in executed.cells if "print(sweep.status())" in cell.source)
+    assert "running: " in status.outputs[0].text
