@@ -37,7 +37,7 @@ def optimum(law: Law, params: Mapping[str, Any], compute: Any, flops: FlopModel)
 
     def cost(log_n: Floats) -> Floats:
         n = np.exp(log_n)
-        log_d = np.log(flops.tokens(compute, n))
+        log_d = np.log(flops.tokens(column(compute), n))
         a, b = column(alpha), column(beta)
         terms = column(front.log_A) - a * log_n, column(front.log_B) - b * log_d
         return np.asarray(np.logaddexp(*terms), float)

@@ -227,3 +227,11 @@ def test_of_many_runs_a_sample_is_drawn_and_every_outlier():
     assert len(view.x) < 5100
     assert {"sim-0007", "sim-11113"} <= set(np.array(view.run_ids)[view.far])
     assert len(surface_view(fit).run_n) == 5000
+
+
+def test_the_frontier_on_the_surface_follows_counted_flops(runs):
+    columns = {**runs.columns, "C": runs.columns["C"] * (1 + 40 * runs.columns["N"] ** -0.3)}
+    fit = snb.fit_law(snb.RunTable(columns=columns), bootstrap=0, flops="counted")
+    view = surface_view(fit, points=5)
+    for n, d in zip(view.best_n[::50], view.best_d[::50], strict=True):
+        assert fit.allocate(float(fit.flops.compute(n, d))).n_params == pytest.approx(n, rel=1e-4)
