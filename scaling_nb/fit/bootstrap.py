@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ..errors import FitError
 from ..records import RunTable
+from .design import FEWEST_GROUPS
 from .newton import Problem, Solution, active_set, evaluate, minimise
 
 Floats = NDArray[np.float64]
@@ -64,7 +65,7 @@ def resampling_groups(table: RunTable, by: Unit) -> NDArray[np.intp] | None:
                 f"{len(unique)}. Fill it (trunk or seed of each run), or use by='runs'."
             )
         return np.asarray(index)
-    if "" in unique or not 5 <= len(unique) < len(labels):
+    if "" in unique or not FEWEST_GROUPS <= len(unique) < len(labels):
         return None
     return np.asarray(index)
 

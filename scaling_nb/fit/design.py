@@ -19,6 +19,8 @@ ONE_BUDGET = 1.5
 """Runs whose 6·N·D lies within this factor are one budget."""
 COLLINEAR = 0.05
 """Spread, in e-folds, of ln N and ln D across their common line below which they are one line."""
+FEWEST_GROUPS = 5
+"""Groups below which resampling them says nothing."""
 _SHORT = 0.8
 _OFF_6ND = 0.1
 _MOST_NAMED = 5
@@ -72,6 +74,28 @@ def require_enough(law: Law, table: RunTable, constraints: Constraints) -> None:
             )
 
 
+def usable(table: RunTable) -> tuple[RunTable, list[FitWarning]]:
+    """Return the table without runs that have no loss, N or D, and say so.
+
+    Such runs stay in the table as excluded, with the reason.
+    """
+    whole = np.ones(len(table), dtype=bool)
+    for values in (table.N, table.D, table.L):
+        numbers = np.asarray(values, dtype=float)
+        whole &= np.isfinite(numbers) & (numbers > 0)
+    if whole.all():
+        return table, []
+    gone = [str(i) for i, ok in zip(table.run_ids, whole, strict=True) if not ok]
+    note = FitWarning(
+        code="left_out",
+        message=f"{_count(gone)} without a positive, finite N, D and loss cannot be fitted and "
+        f"did not count: {_named(gone)}.",
+        remedy="Finish them, or give their losses.",
+        run_ids=tuple(gone),
+    )
+    return table.exclude(gone, reason="no positive, finite N, D and loss"), [note]
+
+
 def answers_both(law: Law) -> bool:
     """Return whether the law speaks of both N and D."""
     return law.answers_allocation
@@ -96,6 +120,7 @@ def budgets_of(table: RunTable) -> Floats:
 def check_design(law: Law, table: RunTable) -> Iterator[FitWarning]:
     """Yield what a person should know about the runs themselves."""
     yield from _mixtures(table)
+    yield from _groups(table)
     yield from _early_stops(table)
     if answers_both(law):
         yield from _brackets(table)
@@ -127,6 +152,19 @@ def _mixtures(table: RunTable) -> Iterator[FitWarning]:
             code="mixed_conventions",
             message=f"The runs count N by different conventions ({', '.join(named or used)}).",
             remedy="Bring them to one: runs.with_convention('total'), or fit each by itself.",
+        )
+
+
+def _groups(table: RunTable) -> Iterator[FitWarning]:
+    labels = table.column("group").astype(str)
+    groups = set(labels)
+    if "" not in groups and 1 < len(groups) < FEWEST_GROUPS and len(groups) < len(labels):
+        yield FitWarning(
+            code="few_groups",
+            message=f"The runs come from {len(groups)} groups that share their error, too few to "
+            "resample, so single runs were resampled: intervals are too narrow.",
+            remedy=f"Train {FEWEST_GROUPS} groups (seeds or trunks) or more.",
+            values={"groups": float(len(groups))},
         )
 
 

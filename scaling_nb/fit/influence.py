@@ -81,6 +81,7 @@ def find_drivers(
         return []
     moves = influence(problem, minima[0], weight) @ problem.mixing.T
     theta = problem.theta(minima[:1])[0]
+    usual = np.sqrt(np.sum(moves**2, axis=0))
     jobs = []
     for i, name in enumerate(names):
         if name.startswith(("alpha", "beta")) and problem.mixing[i].any():
@@ -96,8 +97,9 @@ def find_drivers(
     found: dict[str, Drivers] = {}
     for row, (i, name, gone) in enumerate(jobs):
         left = influence(problem, z[row], weights[row]) @ problem.mixing[i]
-        error = float(np.sqrt(np.sum(left**2)))
-        shift = abs(moved[row, i] - theta[i]) / max(error, 1e-300)
+        # Without the runs the parameter may sit on a bound, where it has no error of its own.
+        error = float(np.sqrt(np.sum(left**2))) or float(usual[i])
+        shift = abs(moved[row, i] - theta[i]) / max(error, 1e-9 * abs(float(theta[i])))
         # Five runs may always move more than one: a group must beat a single run clearly.
         share = shift / np.sqrt(len(gone))
         best = found.get(name)

@@ -14,7 +14,7 @@ from ..records import RunTable
 from .allocate import Scope, percentile_interval
 from .bootstrap import Unit, resample, resampling_groups
 from .compute import FlopModel, as_flops, learn_flops
-from .design import require_enough
+from .design import require_enough, usable
 from .examine import examine
 from .objective import DEFAULT_DELTA, Objective, ObjectiveName
 from .result import LawFit
@@ -67,7 +67,7 @@ def fit_law(
     shared : sequence of str
         Parameters with one common value, such as ``("alpha", "beta")``.
     weights : array_like, shape (n_runs,)
-        Weight of each run that counts.
+        Weight of each run that counts, in the order of ``runs.run_ids``.
     variances : array_like, shape (n_runs,)
         Variance of each run's residual; turned into weights 1/variance of mean one.
     flops : FlopModel, "6ND", "counted", float or callable
@@ -87,7 +87,7 @@ def fit_law(
         If a loss or an option makes no sense.
     """
     law = ChinchillaLaw() if law is None else law
-    table = as_table(runs)
+    table, left_out = usable(as_table(runs))
     goal = Objective(objective, delta)
     constraints = Constraints(fixed=dict(fixed or {}), shared=tuple(shared))
     inputs = gather(law, table)
@@ -118,7 +118,7 @@ def fit_law(
             for i, name in enumerate(law.param_names)
         },
         status=report.status,
-        warnings=report.warnings,
+        warnings=(*left_out, *report.warnings),
         objective=objective,
         delta=delta,
         objective_value=float(optimum.value[0]),

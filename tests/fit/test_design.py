@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -99,3 +101,20 @@ def test_a_fixed_ratio_of_tokens_to_parameters_is_never_converged():
     assert fit.status == "not_identified"
     (note,) = [w for w in fit.warnings if w.code == "collinear_design"]
     assert "other D/N" in note.remedy
+
+
+def test_runs_without_a_loss_are_left_out_by_name():
+    rows = list(runs())
+    rows[4] = replace(rows[4], loss=float("nan"), status="diverged")
+    table = RunTable.from_runs(rows)
+    fit = fit_law(table, bootstrap=0)
+    assert fit.n_runs == 20
+    (note,) = [w for w in fit.warnings if w.code == "left_out"]
+    assert note.run_ids == (rows[4].run_id,)
+    assert rows[4].run_id in fit.runs.exclusions
+
+
+def test_three_trunks_are_too_few_to_resample():
+    told = codes(runs(group=[f"trunk-{i % 3}" for i in range(21)]))["few_groups"]
+    assert "3 groups" in told
+    assert "few_groups" not in codes(runs(group=[f"trunk-{i % 7}" for i in range(21)]))
