@@ -122,5 +122,6 @@ def _beyond(extrapolation: float, *, floorless: bool) -> Iterator[FitWarning]:
             code="loss_without_floor",
             message="The loss follows a power law without irreducible loss, so beyond the runs it "
             "is too low.",
-            remedy="Add budgets until four have an optimum, or take the loss from fit_law.",
+            remedy="Take the loss from fit_law, or add budgets: four optima or more can show a "
+            "floor.",
         )

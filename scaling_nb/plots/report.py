@@ -191,8 +191,11 @@ def fit_report(
     answering = [fit for fit in fits if _answers(fit)]
     answers: list[Part] = []
     if answering and target:
-        answers += [answer_sentence(fit.allocate(target)) for fit in answering]
-        answers[0] = _Html(f'<p class="answer">{escape(str(answers[0]))}</p>')
+        for fit in answering:
+            name = f"{_name(fit)}: " if len(answering) > 1 else ""
+            sentence = escape(name + answer_sentence(fit.allocate(target)))
+            kind = ' class="answer"' if fit is answering[0] else ""
+            answers.append(_Html(f"<p{kind}>{sentence}</p>"))
     asked = [note for fit in answering[:1] if target for note in fit.allocate(target).notes]
     doubts = [*asked, *(note for fit in fits for note in fit.warnings)]
     warnings = [*notes, *(str(note) for note in doubts)]

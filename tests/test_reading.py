@@ -1,0 +1,101 @@
+"""Tables as other people write them."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+import pytest
+
+from scaling_nb.errors import RunsError, ScalingWarning
+from scaling_nb.records import RunTable
+
+
+def frame(**columns):
+    return pd.DataFrame({"N": [1e8, 2e8], "D": [2e9, 4e9], "loss": [3.1, 2.9], **columns})
+
+
+def written(tmp_path, text, name="runs.csv"):
+    path = tmp_path / name
+    path.write_text(text)
+    return path
+
+
+def test_a_missing_loss_says_what_is_needed():
+    with pytest.raises(RunsError, match=r"no column for loss.*columns="):
+        RunTable.from_frame(pd.DataFrame({"N": [1e8], "D": [2e9], "accuracy": [0.3]}))
+
+
+def test_bad_rows_stay_with_line_number_and_reason(tmp_path):
+    path = written(
+        tmp_path,
+        "N,D,loss,status\n1e8,2e9,3.1,finished\n1e8,2e9,nan,finished\n0,2e9,3.1,finished\n"
+        "1e8,inf,3.1,finished\n1e8,2e9,3.1,crashed\n",
+    )
+    with pytest.warns(ScalingWarning, match=r"4 of 5 rows .* \(line 3\)"):
+        table = RunTable.from_csv(path)
+    assert len(table) == 1
+    assert len(table.to_frame()) == 5
+    assert list(table.exclusions.values()) == [
+        "loss is missing or no number (line 3)",
+        "N is 0, not positive (line 4)",
+        "D is infinite (line 5)",
+        "status is crashed (line 6)",
+    ]
+
+
+def test_many_bad_rows_make_one_warning_that_counts_them():
+    bad = pd.DataFrame({"N": [1e8] * 50, "D": [2e9] * 50, "loss": [3.0] + [math.nan] * 49})
+    with pytest.warns(ScalingWarning) as caught:
+        table = RunTable.from_frame(bad)
+    assert len(caught) == 1
+    assert "and 44 more" in str(caught[0].message)
+    assert len(table.exclusions) == 49
+
+
+def test_no_usable_row_is_an_error():
+    with pytest.raises(RunsError, match="none of the 1 rows can be used"):
+        RunTable.from_frame(pd.DataFrame({"N": [1e8], "D": [2e9], "loss": [math.nan]}))
+
+
+@pytest.mark.parametrize("text", ["", "N,D,loss\n"])
+def test_an_empty_file_is_an_error(tmp_path, text):
+    with pytest.raises(RunsError):
+        RunTable.from_csv(written(tmp_path, text))
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_separators_and_a_byte_order_mark(tmp_path, separator):
+    lines = [separator.join(row) for row in (("params", "tokens", "loss"), ("70B", "1.4T", "1.9"))]
+    table = RunTable.from_csv(written(tmp_path, "\ufeff" + "\n".join(lines)))
+    assert table.N[0] == 70e9
+    assert table.D[0] == 1.4e12
+
+
+def test_repeated_cells_become_seeds():
+    table = RunTable.from_frame(
+        pd.DataFrame({"N": [1e8, 1e8, 2e8], "D": [2e9] * 3, "loss": [3.0, 3.1, 2.9]})
+    )
+    assert list(table.column("seed")) == [0, 1, 0]
+
+
+def test_identifiers_are_unique():
+    table = RunTable.from_frame(
+        pd.DataFrame(
+            {"run_id": ["a", "a", "a#2", ""], "N": [1e8] * 4, "D": [2e9] * 4, "loss": [3.0] * 4}
+        )
+    )
+    assert table.run_ids == ("a", "a#3", "a#2", "run-3")
+
+
+def test_wrong_units_warn():
+    with pytest.warns(ScalingWarning, match="millions"):
+        RunTable.from_frame(frame(C=[1.2e24, 4.8e24]))
+
+
+def test_other_columns_are_kept_and_never_hide_ours():
+    table = RunTable.from_frame(frame(optimizer=["adam", "muon"], val_loss=[2.0, 1.9]),
+                                columns={"loss": "val_loss"})  # fmt: skip
+    assert list(table.L) == [2.0, 1.9]
+    assert list(table.column("given_loss")) == [3.1, 2.9]
+    assert list(table.column("optimizer")) == ["adam", "muon"]
