@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 _MISSING = ["", "NA", "N/A", "na", "n/a", "nan", "NaN", "NAN", "null", "NULL", "None", "none"]
 _FINISHED = frozenset(
-    {"", "finished", "completed", "complete", "done", "success", "succeeded", "ok"}
+    {"", "finished", "completed", "complete", "done", "success", "succeeded", "ok", "true"}
 )
 
 
@@ -50,6 +51,8 @@ class Reading:
 def read_csv(path: str | os.PathLike[str]) -> pd.DataFrame:
     """Read a CSV with commas, semicolons or tabs; floats exactly, known text columns as text.
 
+    Blank lines are left out; the index still counts them, so that line numbers are the file's.
+
     Raises
     ------
     RunsError
@@ -57,6 +60,12 @@ def read_csv(path: str | os.PathLike[str]) -> pd.DataFrame:
     """
     import pandas as pd
 
+    unreadable = (
+        pd.errors.EmptyDataError,
+        pd.errors.ParserError,
+        pd.errors.ParserWarning,
+        UnicodeDecodeError,
+    )
     exactly: dict[str, Any] = {}
     if int(pd.__version__.split(".")[0]) < 3:  # later versions are exact by default
         exactly["float_precision"] = "round_trip"
@@ -67,23 +76,28 @@ def read_csv(path: str | os.PathLike[str]) -> pd.DataFrame:
                 break
         chosen = match_columns([str(c) for c in header.columns], ambiguous_ok=True)
         text = [name for known, name in chosen.items() if known in TEXT]
-        frame: pd.DataFrame = pd.read_csv(
-            path,
-            sep=separator,
-            encoding="utf-8-sig",
-            **exactly,
-            dtype=dict.fromkeys(text, str),
-            keep_default_na=False,
-            na_values={str(c): [] if c in text else _MISSING for c in header.columns},
-            skip_blank_lines=False,
-            low_memory=False,
-        )
-    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
+        with warnings.catch_warnings():
+            # A row longer than the header would be cut off with no more than this warning.
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            frame: pd.DataFrame = pd.read_csv(
+                path,
+                sep=separator,
+                encoding="utf-8-sig",
+                index_col=False,
+                dtype=dict.fromkeys(text, str),
+                keep_default_na=False,
+                na_values={str(c): [] if c in text else _MISSING for c in header.columns},
+                skip_blank_lines=False,
+                low_memory=False,
+                **exactly,
+            )
+    except unreadable as error:
         raise RunsError(
-            f"{path} is no CSV of runs: {str(error).strip()}. It needs a header line with N, D "
-            "and loss, and one line for each run."
+            f"{path} is no CSV of runs: {str(error).strip()} It needs a header line with N, D "
+            "and loss, and one line of as many values for each run."
         ) from error
-    return frame
+    some = frame.notna() & (frame != "")
+    return frame[some.any(axis=1)]
 
 
 def read_frame(
@@ -112,8 +126,11 @@ def read_frame(
             continue
         raw = frame[names[known]]
         columns[known] = to_texts(raw) if known in TEXT else to_floats(raw)
-    notes = _complete(columns, len(frame), names)
-    complaints = _mark_unusable(columns, "excluded" in names, first_line)
+    notes = _complete(columns, frame, names)
+    places = [f"row {i}" for i in frame.index]
+    if first_line is not None:
+        places = [f"line {i + first_line}" for i in frame.index]
+    complaints = _mark_unusable(columns, "excluded" in names, places)
     complaints += check_units(columns)
     extra = {
         f"given_{c}" if c in ALIASES else c: frame[c].to_numpy()
@@ -124,7 +141,7 @@ def read_frame(
     return Reading(columns=ordered | extra, notes=tuple(notes), complaints=tuple(complaints))
 
 
-def _complete(columns: Columns, n_rows: int, names: Mapping[str, str]) -> list[str]:
+def _complete(columns: Columns, frame: pd.DataFrame, names: Mapping[str, str]) -> list[str]:
     """Fill in the columns that the table lacks; return what was assumed."""
     import pandas as pd
 
@@ -134,7 +151,7 @@ def _complete(columns: Columns, n_rows: int, names: Mapping[str, str]) -> list[s
         lacking = " and ".join(f"{known} ({UNITS[known]})" for known in missing if known != "C")
         raise RunsError(
             f"the table has no column for {lacking}. Its columns are "
-            f"{', '.join(names.values()) or 'none that is known'}. Rename one, or pass "
+            f"{', '.join(map(str, frame.columns)) or 'none'}. Rename one, or pass "
             f"columns={{{missing[0]!r}: 'your column'}}."
         )
     if missing:
@@ -150,7 +167,7 @@ def _complete(columns: Columns, n_rows: int, names: Mapping[str, str]) -> list[s
     for known in ALIASES:
         if known not in columns:
             default: Any = "" if known in TEXT else math.nan
-            columns[known] = np.full(n_rows, default, dtype=object if known in TEXT else float)
+            columns[known] = np.full(len(frame), default, dtype=object if known in TEXT else float)
     columns["run_id"] = _unique_ids(columns["run_id"])
     finished = np.isin(np.char.lower(columns["status"].astype(str)), list(_FINISHED))
     columns["status"][finished] = "finished"
@@ -183,7 +200,7 @@ def _unique_ids(ids: NDArray[Any]) -> NDArray[Any]:
     return np.array(named, dtype=object)
 
 
-def _mark_unusable(columns: Columns, has_marks: bool, first_line: int | None) -> list[str]:
+def _mark_unusable(columns: Columns, has_marks: bool, places: Sequence[str]) -> list[str]:
     """Give each row that cannot be fitted its reason; return one complaint for all of them."""
     marks = columns["excluded"]
     reasons = np.full(len(marks), "", dtype=object)
@@ -196,9 +213,8 @@ def _mark_unusable(columns: Columns, has_marks: bool, first_line: int | None) ->
             what = "infinite" if np.isinf(values[i]) else f"{values[i]:g}, not positive"
             reasons[i] = f"{known} is {'missing or no number' if np.isnan(values[i]) else what}"
     fresh = np.flatnonzero((marks == "") & (reasons != ""))
-    place, start = ("row", 0) if first_line is None else ("line", first_line)
     for k in fresh.tolist():
-        marks[k] = f"{reasons[k]} ({place} {k + start})"
+        marks[k] = f"{reasons[k]} ({places[k]})"
     if len(marks) == 0 or (not has_marks and (marks != "").all()):
         first = f" The first: {marks[0]}." if len(marks) else ""
         raise RunsError(

@@ -22,7 +22,7 @@ def written(tmp_path, text, name="runs.csv"):
 
 
 def test_a_missing_loss_says_what_is_needed():
-    with pytest.raises(RunsError, match=r"no column for loss.*columns="):
+    with pytest.raises(RunsError, match=r"no column for loss.*N, D, accuracy.*columns="):
         RunTable.from_frame(pd.DataFrame({"N": [1e8], "D": [2e9], "accuracy": [0.3]}))
 
 
@@ -99,3 +99,33 @@ def test_other_columns_are_kept_and_never_hide_ours():
     assert list(table.L) == [2.0, 1.9]
     assert list(table.column("given_loss")) == [3.1, 2.9]
     assert list(table.column("optimizer")) == ["adam", "muon"]
+
+
+def test_blank_lines_count_as_lines_but_not_as_rows(tmp_path):
+    path = written(tmp_path, "N,D,loss\n\n1e8,2e9,3.1\n,,\n1e8,2e9,zero\n")
+    with pytest.warns(ScalingWarning, match=r"1 of 2 rows .*line 5"):
+        table = RunTable.from_csv(path)
+    assert len(table) == 1
+
+
+@pytest.mark.parametrize("row", ["1e8,2e9,3.1,", "1e8,2e9,3.1,7", "1e8,2e9,3.1,7,8"])
+def test_a_row_longer_than_the_header_is_refused(tmp_path, row):
+    with pytest.raises(RunsError, match="is no CSV of runs"):
+        RunTable.from_csv(written(tmp_path, f"N,D,loss\n{row}\n"))
+
+
+def test_another_encoding_is_refused(tmp_path):
+    path = tmp_path / "runs.csv"
+    path.write_bytes("N,D,loss\n1e8,2e9,3.1\n".encode("utf-16"))
+    with pytest.raises(RunsError, match="is no CSV of runs"):
+        RunTable.from_csv(path)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [pd.array([70_000_000_000, None], dtype="Int64"), pd.Categorical(["70B", None]), ["70B", 0]],
+)
+def test_columns_of_any_type_are_read(values):
+    raw = pd.DataFrame({"N": values, "D": [1e12, 1e12], "loss": [2.0, 2.0]})
+    with pytest.warns(ScalingWarning, match=r"1 of 2 rows .* \(row 1\)"):
+        assert list(RunTable.from_frame(raw).N) == [70e9]
