@@ -52,6 +52,7 @@ _HOME = {
     "published": "fit",
     "quickstart_plan": "quickstart",
     "quickstart_recipe": "quickstart",
+    "recorded": "recordings",
     "result_of": "api",
     "simulate": "simulation",
 }
@@ -100,6 +101,7 @@ __all__ = [
     "published",
     "quickstart_plan",
     "quickstart_recipe",
+    "recorded",
     "result_of",
     "simulate",
 ]
@@ -170,6 +172,9 @@ if TYPE_CHECKING:  # so that type checkers and editors see the names too
     from .quickstart import (
         quickstart_plan as quickstart_plan,
         quickstart_recipe as quickstart_recipe,
+    )
+    from .recordings import (
+        recorded as recorded,
     )
     from .records import (
         Run as Run,

@@ -1,5 +1,26 @@
-"""Ready-made data, each with its size, licence, split and content hash."""
+"""Ready-made data, each with its size, licence, split, unique tokens and content hash."""
 
-from .stdlib_text import TextData, stdlib_text
+from .files import text_files, token_memmap
+from .hub import cifar10, tinystories
+from .images import ImageData, Images, digits, fashion_mnist
+from .stdlib_text import stdlib_text
+from .synthetic import SyntheticTokens, TeacherData, synthetic, teacher
+from .tokens import TextData, TokenData
 
-__all__ = ["TextData", "stdlib_text"]
+__all__ = [
+    "ImageData",
+    "Images",
+    "SyntheticTokens",
+    "TeacherData",
+    "TextData",
+    "TokenData",
+    "cifar10",
+    "digits",
+    "fashion_mnist",
+    "stdlib_text",
+    "synthetic",
+    "teacher",
+    "text_files",
+    "tinystories",
+    "token_memmap",
+]
