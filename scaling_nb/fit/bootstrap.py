@@ -20,6 +20,7 @@ LINEARISED_ABOVE = 4_000_000
 """Resamples × runs above which resamples are not refitted but linearised."""
 _BLOCK = 400_000
 _MAX_ITERATIONS = 80
+_TOLERANCE = 1e-7
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +104,7 @@ def refit(problem: Problem, starts: Floats, weight: Floats) -> tuple[Floats, Flo
             np.tile(start, (len(weight), 1)),
             weight,
             damping=0.0,
-            tolerance=1e-9,
+            tolerance=_TOLERANCE,
             max_iterations=_MAX_ITERATIONS,
         )
         if best is None:

@@ -12,14 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import FitError
-from .newton import Problem, evaluate, minimise
+from .newton import Problem, Solution, evaluate, minimise
 from .objective import Objective
 
 Floats = NDArray[np.float64]
 
 _CHI2_90 = 2.705543454095404
-_POINTS = 25
+_POINTS = 17
 _ITERATIONS = 60
+_TOLERANCE = 1e-8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -70,28 +71,42 @@ def profile_coordinate(
     coordinate: int,
     values: Floats,
 ) -> Floats:
-    """Return the least objective with one free coordinate held at each of `values`.
+    """Return the least objective with one free coordinate held at each of `values`, ascending.
 
-    All points are refined as one batch, from the optimum and then from their neighbours, so that
-    a point on a far branch of the valley is found too.
+    All points are refined as one batch from the optimum. Where the result is no valley, some
+    point found a worse branch, and each is refined once more from its neighbours.
     """
     starts = np.tile(best, (len(values), 1))
     starts[:, coordinate] = values
     frozen = np.zeros(len(best), dtype=bool)
     frozen[coordinate] = True
-    solution = minimise(
-        problem, starts, weight, frozen=frozen, tolerance=1e-9, max_iterations=_ITERATIONS
-    )
+
+    def refine(z: Floats) -> Solution:
+        return minimise(
+            problem, z, weight, frozen=frozen, tolerance=_TOLERANCE, max_iterations=_ITERATIONS
+        )
+
+    solution = refine(starts)
     for shift in (1, -1):
+        if _is_valley(solution.value):
+            break
         z = np.roll(solution.z, shift, axis=0)
         z[:, coordinate] = values
-        again = minimise(
-            problem, z, weight, frozen=frozen, tolerance=1e-9, max_iterations=_ITERATIONS
-        )
+        again = refine(z)
         lower = again.value < solution.value
         solution.z[lower] = again.z[lower]
         solution.value[lower] = again.value[lower]
     return solution.value
+
+
+def _is_valley(cost: Floats) -> bool:
+    """Return whether `cost` falls to its least value and rises from there."""
+    lowest = int(cost.argmin())
+    change = np.diff(cost)
+    slack = 1e-6 * np.abs(cost[1:])
+    return bool(
+        np.all(change[:lowest] <= slack[:lowest]) and np.all(change[lowest:] >= -slack[lowest:])
+    )
 
 
 def profile(
@@ -176,7 +191,9 @@ def profile_exponent(
         if lower[column] > upper[column]:
             return np.inf, start
         moved = replace(problem, mixing=mixing, lower=lower, upper=upper)
-        solution = minimise(moved, start[None], weight, tolerance=1e-9, max_iterations=_ITERATIONS)
+        solution = minimise(
+            moved, start[None], weight, tolerance=_TOLERANCE, max_iterations=_ITERATIONS
+        )
         rise = (float(solution.value[0]) - floor) / max(unit, 1e-300)
         return max(rise, 0.0), solution.z[0]
 
