@@ -19,7 +19,10 @@ E_ = TypeVar("E_")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunStarted:
-    """A run's first step is about to be taken."""
+    """A run is about to take steps: its first, or those after its checkpoint.
+
+    Its curve begins anew either way: what the run has trained before follows as `StepLogged`.
+    """
 
     spec: RunSpec
 
@@ -56,7 +59,14 @@ class RunFailed:
     traceback: str = field(default="", repr=False)
 
 
-Event = RunStarted | StepLogged | RunFinished | RunFailed
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StorageFailed:
+    """Something could not be written; nothing is lost, but the sweep should wait."""
+
+    message: str
+
+
+Event = RunStarted | StepLogged | RunFinished | RunFailed | StorageFailed
 
 
 class Signal(Generic[E_]):

@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-Status = Literal["queued", "running", "paused", "finished", "diverged", "failed", "cancelled"]
+Status = Literal[
+    "queued", "running", "paused", "finished", "diverged", "failed", "cancelled", "skipped"
+]
 """A run's state. Only ``finished`` runs have a held-out loss that a law may be fitted to."""
 
 

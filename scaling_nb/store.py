@@ -166,6 +166,10 @@ class RunStore:
             )
         )
 
+    def forget_run(self, run_id: str) -> None:
+        """Forget how a run ended: it is trained again."""
+        self._put(lambda c: c.execute("DELETE FROM runs WHERE run_id = ?", (run_id,)))
+
     def runs(self) -> dict[str, Run]:
         """Return every run that has ended, by run_id."""
         rows = self._read("SELECT run_id, result FROM runs")

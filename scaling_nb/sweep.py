@@ -4,73 +4,33 @@ from __future__ import annotations
 
 import atexit
 import dataclasses
-import math
 import os
 import threading
 import time
 import weakref
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import Literal, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .cost import format_seconds
+from .book import RunBook
 from .errors import SweepError
-from .events import Event, RunFailed, RunFinished, RunStarted, Signal, StepLogged
-from .executors import Executor, Job, JobQueue, make_executor
+from .events import Event, RunFailed, RunFinished, RunStarted, Signal, StepLogged, StorageFailed
+from .executors import Checkpointing, Executor, Job, JobQueue, make_executor
 from .plan import SweepPlan
-from .progress import StepClock, remaining_steps
-from .records import Run, RunTable, Status
+from .records import Run, RunSpec, RunTable
+from .status import OPEN, SweepState, SweepStatus
 from .store import RunStore
+from .training.checkpoint import remove_folder, remove_leftovers
+from .training.control import Control, Stopped
+from .training.outcomes import left_out
 from .training.recipe import Recipe
-from .training.trunk import Stopped
+from .training.trunk import CHECKPOINT_SECONDS
 
-SweepState = Literal["new", "running", "paused", "finished", "cancelled", "failed"]
+__all__ = ["Sweep", "SweepState", "SweepStatus"]
 
-ENDED: frozenset[str] = frozenset({"finished", "diverged"})
-"""States of runs that are not trained again when a sweep goes on: they would end the same."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SweepStatus:
-    """A sweep at one moment.
-
-    Attributes
-    ----------
-    state : str
-        ``new``, ``running``, ``paused``, ``finished``, ``cancelled`` or ``failed``.
-    runs : mapping of run_id to status
-    n_runs, n_done : int
-        Planned runs, and those that ended in one way or another.
-    elapsed : float, seconds
-        Since the start.
-    eta : float, seconds
-        Until the end; NaN before there is anything to judge by.
-    loss : mapping of run_id to float, nats per token
-        Newest training loss.
-    tokens_seen : mapping of run_id to int, tokens
-    """
-
-    state: SweepState
-    runs: Mapping[str, Status] = field(repr=False)
-    n_runs: int
-    n_done: int
-    elapsed: float
-    eta: float
-    loss: Mapping[str, float] = field(repr=False)
-    tokens_seen: Mapping[str, int] = field(repr=False)
-
-    def eta_text(self) -> str:
-        """Return ``ETA 45 s``, or nothing before there is anything to judge by."""
-        known = math.isfinite(self.eta) and self.state in ("running", "paused")
-        return f"ETA {format_seconds(self.eta)}" if known else ""
-
-    def __str__(self) -> str:
-        done = f"{self.state}: {self.n_done}/{self.n_runs} runs"
-        return f"{done}, {self.eta_text()}" if self.eta_text() else done
+MEMORY_MARGIN = 1.5
+"""What a run may need beyond its weights, moments and saved activations."""
 
 
 class Sweep:
@@ -86,7 +46,9 @@ class Sweep:
     plan : SweepPlan
         Made from the same recipe.
     store : path-like or RunStore
-    executor : {"threads", "inline"} or Executor
+    executor : {"threads", "processes", "inline", "auto"} or Executor
+    checkpoint_every : float, seconds
+        Between two checkpoints of a run, beside the store in ``runs.checkpoints``.
 
     Attributes
     ----------
@@ -107,6 +69,7 @@ class Sweep:
         *,
         store: str | os.PathLike[str] | RunStore = "runs.db",
         executor: str | Executor = "threads",
+        checkpoint_every: float = CHECKPOINT_SECONDS,
     ) -> None:
         if plan.recipe_id != recipe.recipe_id:
             raise SweepError(
@@ -115,29 +78,20 @@ class Sweep:
             )
         self.recipe, self.plan = recipe, plan
         self.executor = make_executor(executor)
+        self.checkpoint_every = checkpoint_every
         self.events: Signal[Event] = Signal()
         self.store = store if isinstance(store, RunStore) else RunStore(store)
         self._lock = threading.Lock()
-        self._go = threading.Event()
-        self._stop = threading.Event()
         self._done = threading.Event()
         self._thread: threading.Thread | None = None
-        self._state: SweepState = "new"
+        self._control = Control()
+        self._jobs = JobQueue([])
         self._error: BaseException | None = None
+        self._problem = ""
+        self._checkpoints = self.store.path.with_suffix(".checkpoints")
         self._began = self._took = 0.0
-        self._clock = StepClock()
-        self._loss: dict[str, float] = {}
-        self._seen: dict[str, int] = {}
-        self._tracebacks: dict[str, str] = {}
-        self._specs = {spec.run_id: spec for spec in plan.runs}
-        self._results = {k: run for k, run in self.store.runs().items() if k in self._specs}
-        self._statuses: dict[str, Status] = dict.fromkeys(self._specs, "queued")
-        for run_id, run in self._results.items():
-            self._statuses[run_id] = run.status  # type: ignore[assignment]
-            if run.status == "finished":
-                self._seen[run_id] = int(run.D)
-        if self._specs and all(s in ENDED for s in self._statuses.values()):
-            self._state = "finished"
+        self._book = RunBook(plan, self.store.runs())
+        self._state: SweepState = "finished" if self._book.complete else "new"
 
     @classmethod
     def open(
@@ -176,35 +130,29 @@ class Sweep:
         Starting a sweep that runs does nothing; one that is paused goes on.
         """
         with self._lock:
-            if self._thread is not None and self._thread.is_alive():
-                self._go.set()
-                self._state = "paused" if self._stop.is_set() else "running"
+            if self._alive:
+                if not self._control.orders.cancelled:
+                    self._go_on()
                 return self
-            jobs = self._open_jobs()
-            self._stop.clear()
-            self._done.clear()
-            self._go.set()
-            self._error = None
-            self._state = "running"
-            self._began = time.monotonic()
-            for job in jobs:
-                for spec in job:
-                    self._statuses[spec.run_id] = "queued"
-                    self.store.clear_curve(spec.run_id)
-            self.store.save_sweep(self.plan, self.recipe.parts())
-            self._thread = threading.Thread(
-                target=self._drive, args=(JobQueue(jobs),), name="sweep", daemon=True
-            )
-            self._thread.start()
+            self._launch([Job(specs=specs) for specs in self._book.open_jobs()])
         _cancel_at_exit(self)
         return self
 
-    def _open_jobs(self) -> list[Job]:
-        todo = [
-            tuple(spec for spec in job if self._statuses[spec.run_id] not in ENDED)
-            for job in self.plan.jobs()
-        ]
-        return [job for job in todo if job]
+    @property
+    def _alive(self) -> bool:
+        return self._thread is not None and self._thread.is_alive() and not self._done.is_set()
+
+    def _launch(self, jobs: list[Job]) -> None:
+        self._control = Control()
+        self._done.clear()
+        self._error, self._problem = None, ""
+        self._state = "running"
+        self._began = time.monotonic()
+        self._book.queue(spec.run_id for job in jobs for spec in job.specs)
+        self.store.save_sweep(self.plan, self.recipe.parts())
+        self._jobs = JobQueue(jobs)
+        self._thread = threading.Thread(target=self._drive, name="sweep", daemon=True)
+        self._thread.start()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the sweep ends; returns whether it has.
@@ -226,24 +174,105 @@ class Sweep:
             ) from self._error
         return ended
 
-    def cancel(self) -> None:
+    def cancel(self) -> SweepStatus:
         """Stop after the current step; finished runs stand, and start() goes on from there."""
-        self._stop.set()
-        self._go.set()
+        self._control.cancel()
+        return self.status()
 
-    def pause(self) -> None:
-        """Hold every run between two steps until :meth:`resume`."""
+    def pause(self) -> SweepStatus:
+        """Save every run and hold it between two steps until :meth:`resume`."""
         with self._lock:
             if self._state == "running":
-                self._go.clear()
+                self._control.pause()
                 self._state = "paused"
+        return self.status()
 
-    def resume(self) -> None:
+    def resume(self) -> SweepStatus:
         """Go on after :meth:`pause`."""
         with self._lock:
-            if self._state == "paused":
-                self._state = "running"
-                self._go.set()
+            self._go_on()
+        return self.status()
+
+    def _go_on(self) -> None:
+        if self._state == "paused":
+            self._state, self._problem = "running", ""
+            self._control.resume()
+
+    def skip(self, run_id: str) -> SweepStatus:
+        """Leave a run out, within one step if it is in training; :meth:`retry` takes it back.
+
+        Raises
+        ------
+        SweepError
+            The sweep has no such run, or it has ended.
+        """
+        with self._lock:
+            spec = self._spec(run_id)
+            status = self._book.statuses[run_id]
+            if status not in OPEN:
+                raise SweepError(f"run {run_id} is {status}. Only a run that is open can be left.")
+            event = left_out(spec, "skipped", "skipped by the user")
+            self._book.note(event)
+            self.store.put_run(event.run)
+            if self._alive:
+                self._control.skip(run_id)
+            elif self._book.complete:
+                self._state = "finished"
+        self.events.send(event)
+        return self.status()
+
+    def retry(self, run_id: str, *, lr: float | None = None) -> SweepStatus:
+        """Train a run again that diverged, failed, was cancelled or skipped; it goes first.
+
+        Starts training if the sweep does not run, of this run alone.
+
+        Parameters
+        ----------
+        lr : float, optional
+            Another peak learning rate, such as half of what diverged. The run takes the place of
+            the old one in :attr:`plan`, under another ``run_id``.
+
+        Raises
+        ------
+        SweepError
+            The sweep has no such run, or it is finished or still open.
+        """
+        with self._lock:
+            spec = self._spec(run_id)
+            status = self._book.statuses[run_id]
+            if status == "finished" or status in OPEN:
+                raise SweepError(
+                    f"run {run_id} is {status}. Only a run that diverged, failed, was cancelled or "
+                    "skipped can be trained again."
+                )
+            self.store.forget_run(run_id)
+            if lr is not None:
+                spec = self._replace(spec, lr)
+            if self._alive and run_id in self._control.orders.skipped and lr is None:
+                # Its job still has it, and comes to it in its turn.
+                self._control.unskip(run_id)
+                self._book.queue([run_id])
+            elif self._alive:
+                self._book.queue([spec.run_id])
+                self._jobs.put(Job(specs=(spec,), more_follow=True))
+            else:
+                self._launch([Job(specs=(spec,), more_follow=True)])
+        _cancel_at_exit(self)
+        return self.status()
+
+    def _spec(self, run_id: str) -> RunSpec:
+        if run_id not in self._book.specs:
+            raise SweepError(f"no run of this sweep is called {run_id!r}.")
+        return self._book.specs[run_id]
+
+    def _replace(self, old: RunSpec, lr: float) -> RunSpec:
+        """Put a run with another learning rate, on a trunk of its own, in the old one's place."""
+        new = dataclasses.replace(old, lr=lr, trunk_id=f"{old.trunk_id} lr={lr:g}")
+        runs = tuple(new if run.run_id == old.run_id else run for run in self.plan.runs)
+        self.plan = dataclasses.replace(self.plan, runs=runs)
+        self._book = self._book.for_plan(self.plan)
+        self.store.save_sweep(self.plan, self.recipe.parts())
+        return new
 
     @property
     def state(self) -> SweepState:
@@ -263,92 +292,89 @@ class Sweep:
 
     def _ended(self) -> list[Run]:
         with self._lock:
-            return [self._results[key] for key in self._specs if key in self._results]
+            return self._book.ended()
 
     def traceback(self, run_id: str) -> str:
         """Return the traceback of a failed run; empty for any other."""
         with self._lock:
-            return self._tracebacks.get(run_id, "")
+            return self._book.tracebacks.get(run_id, "")
 
     def curve(self, run_id: str) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Return a run's training curve so far: (tokens, loss), each of shape (n_points,)."""
-        if run_id not in self._specs:
-            raise SweepError(f"no run of this sweep is called {run_id!r}.")
+        self._spec(run_id)
         self.store.flush()
         return self.store.curve(run_id)
 
     def status(self) -> SweepStatus:
         """Return a snapshot of where every run stands, with the time left."""
-        with self._lock:
-            statuses = dict(self._statuses)
-            seen, loss = dict(self._seen), dict(self._loss)
-            state, took = self._state, self._took
-            if state in ("running", "paused"):
-                took = time.monotonic() - self._began
-        jobs = [
-            remaining_steps([s for s in job if statuses[s.run_id] in ("queued", "running")], seen)
-            for job in self.plan.jobs()
-        ]
         workers = self.executor.workers(self.recipe)
-        return SweepStatus(
-            state=state,
-            runs=MappingProxyType(statuses),
-            n_runs=len(statuses),
-            n_done=sum(s not in ("queued", "running", "paused") for s in statuses.values()),
-            elapsed=took,
-            eta=0.0 if state == "finished" else self._clock.eta(jobs, workers),
-            loss=MappingProxyType(loss),
-            tokens_seen=MappingProxyType(seen),
-        )
+        with self._lock:
+            took = self._took
+            if self._state in ("running", "paused"):
+                took = time.monotonic() - self._began
+            return self._book.status(self._state, took, workers, self._problem)
 
-    def _check(self) -> None:
-        """Return when training may go on; called before every step, so it must cost nothing."""
-        if self._stop.is_set():
-            raise Stopped("the sweep was cancelled")
-        if not self._go.is_set():
-            paused = time.monotonic()
-            self._go.wait()
-            self._clock.forget(time.monotonic() - paused)
-            self._check()
-
-    def _drive(self, jobs: JobQueue) -> None:
-        ended: SweepState = "finished"
+    def _drive(self) -> None:
+        checkpointing = Checkpointing(folder=self._checkpoints, every=self.checkpoint_every)
         try:
-            self.executor.run(self.recipe, jobs, emit=self._receive, check=self._check)
+            remove_leftovers(self._checkpoints)
+            while not self._finish_if_done():
+                self.executor.run(
+                    self.recipe,
+                    self._jobs,
+                    emit=self._receive,
+                    control=self._control,
+                    checkpointing=checkpointing,
+                )
         except Stopped:
-            ended = "cancelled"
+            self._end("cancelled")
         except BaseException as error:
-            self._error, ended = error, "failed"
+            self._end("failed", error)
+
+    def _finish_if_done(self) -> bool:
+        self.store.flush()
+        with self._lock:
+            if len(self._jobs):
+                return False
+            if self._book.complete:
+                remove_folder(self._checkpoints, self.plan.runs)
+            self._close_books("finished")
+            return True
+
+    def _end(self, state: SweepState, error: BaseException | None = None) -> None:
         try:
             self.store.flush()
-        except OSError as error:
-            self._error, ended = error, "failed"
+        except OSError as failure:
+            state, error = "failed", error or failure
         with self._lock:
-            self._state = ended
-            self._took = time.monotonic() - self._began
+            self._error, self._problem = error, str(error or "")
+            self._close_books(state)
+
+    def _close_books(self, state: SweepState) -> None:
+        self._state = state
+        self._took = time.monotonic() - self._began
         self._done.set()
 
     def _receive(self, event: Event) -> None:
         with self._lock:
-            self._note(event)
+            self._book.note(event)
+            self._keep(event)
         self.events.send(event)
 
-    def _note(self, event: Event) -> None:
+    def _keep(self, event: Event) -> None:
         match event:
             case RunStarted(spec=spec):
-                self._statuses[spec.run_id] = "running"
+                self.store.clear_curve(spec.run_id)
             case StepLogged(run_id=run_id, tokens=tokens, loss=loss):
                 if len(tokens):
-                    self._clock.note(self._specs[run_id], len(tokens))
-                    self._seen[run_id] = int(tokens[-1])
-                    self._loss[run_id] = float(loss[-1])
                     self.store.append(run_id, tokens, loss)
             case RunFinished(run=run) | RunFailed(run=run):
-                self._results[run.run_id] = run
-                self._statuses[run.run_id] = run.status  # type: ignore[assignment]
-                if isinstance(event, RunFailed) and event.traceback:
-                    self._tracebacks[run.run_id] = event.traceback
                 self.store.put_run(run)
+            case StorageFailed(message=message):
+                self._problem = f"{message}. Make room, then resume()"
+                if self._state == "running":
+                    self._state = "paused"
+                    self._control.pause()
 
 
 _RUNNING: weakref.WeakSet[Sweep] = weakref.WeakSet()

@@ -298,3 +298,93 @@ def test_the_time_left_is_known_once_steps_were_taken(tokens, tmp_path):
     assert sweep.wait(60)
     assert status.n_done < status.n_runs
     assert "running" in status.runs.values()
+
+
+def failing(tokens, fail):
+    """A recipe whose models of width 4 train only while `fail` is empty."""
+
+    def step(model, batch):
+        if fail and model.training and model.hidden.out_features == 4:
+            raise RuntimeError("not yet")
+        return torch.nn.functional.cross_entropy(model(batch[0]).flatten(0, 1), batch[1].flatten())
+
+    return Recipe(TinyLM, size="width", sizes=[2, 4, 8], model_kwargs={"vocab_size": 11},
+                  dataset=tokens, batch_size=4, tokens_per_sample=8, step_fn=step, flops="6ND",
+                  optimizer={"lr": 1e-2}, warmup_steps=5, eval_tokens=64)  # fmt: skip
+
+
+def test_a_failed_run_is_trained_again_alone(tokens, tmp_path):
+    fail = []
+    recipe = failing(tokens, fail)
+    plan = tiny_plan(recipe, reuse="cooldown")
+    expected = losses(finished(recipe, tmp_path / "a.db", plan=plan))
+    fail.append(1)
+    sweep = finished(recipe, tmp_path / "b.db", plan=plan)
+    assert {run.size for run in sweep.failures} == {4}
+    fail.clear()
+    first, *others = sweep.failures
+    sweep.retry(first.run_id)
+    assert sweep.wait(30)
+    assert losses(sweep)[first.run_id] == expected[first.run_id]
+    assert len(sweep.failures) == len(others)
+    with pytest.raises(SweepError, match="is finished. Only a run that diverged"):
+        sweep.retry(first.run_id)
+    assert sweep.start().wait(30)
+    assert losses(sweep) == expected
+
+
+def test_a_run_may_be_tried_with_half_the_learning_rate(tokens, tmp_path):
+    fail = [1]
+    recipe = failing(tokens, fail)
+    sweep = finished(recipe, tmp_path / "runs.db", plan=tiny_plan(recipe, reuse="cooldown"))
+    old = sweep.failures[0]
+    fail.clear()
+    sweep.retry(old.run_id, lr=old.lr / 2)
+    assert sweep.wait(30)
+    (new,) = [run for run in sweep.runs if run.lr == old.lr / 2]
+    assert (new.N, new.D, new.budget) == (old.N, new.D, old.budget)
+    assert old.run_id not in sweep.status().runs
+    again = Sweep.open(tmp_path / "runs.db", recipe)
+    assert again.plan == sweep.plan
+    assert losses(again) == losses(sweep)
+
+
+def test_a_run_in_training_is_skipped_within_a_step_and_taken_back(tokens, tmp_path):
+    expected = losses(finished(gated(tokens, Gate(at=-1)), tmp_path / "a.db"))
+    gate = Gate(at=20)
+    recipe = gated(tokens, gate)
+    sweep = Sweep(recipe, tiny_plan(recipe, reuse="cooldown"), store=tmp_path / "b.db",
+                  executor="inline").start()  # fmt: skip
+    assert gate.reached.wait(30)
+    (running,) = [k for k, status in sweep.status().runs.items() if status == "running"]
+    queued = [k for k, status in sweep.status().runs.items() if status == "queued"][-1]
+    for run_id in (running, queued):
+        assert sweep.skip(run_id).runs[run_id] == "skipped"
+    with pytest.raises(SweepError, match="is skipped. Only a run that is open"):
+        sweep.skip(running)
+    gate.open.set()
+    assert sweep.wait(30)
+    assert sweep.state == "finished"
+    assert sorted(run.run_id for run in sweep.failures) == sorted([running, queued])
+    assert len(sweep.curve(running)[0]) == 20
+    assert Sweep.open(tmp_path / "b.db", recipe).state == "finished"
+    sweep.retry(running)
+    assert sweep.wait(30)
+    sweep.retry(queued)
+    assert sweep.wait(30)
+    assert sorted(losses(sweep).values()) == sorted(expected.values())
+
+
+def test_a_skip_may_be_taken_back_while_the_sweep_runs(tokens, tmp_path):
+    gate = Gate(at=20)
+    recipe = gated(tokens, gate)
+    sweep = Sweep(recipe, tiny_plan(recipe), store=tmp_path / "runs.db", executor="inline").start()
+    assert gate.reached.wait(30)
+    queued = [k for k, status in sweep.status().runs.items() if status == "queued"][-1]
+    sweep.skip(queued)
+    assert sweep.retry(queued).runs[queued] == "queued"
+    gate.open.set()
+    assert sweep.wait(30)
+    assert queued in losses(sweep)
+    with pytest.raises(SweepError, match="no run of this sweep is called 'x'"):
+        sweep.retry("x")

@@ -1,11 +1,19 @@
 """How runs are trained: one file an executor."""
 
 from ..errors import SweepError
-from .base import Executor, Job, JobQueue
+from .base import Checkpointing, Executor, Job, JobQueue
 from .inline import InlineExecutor
 from .threads import ThreadExecutor
 
-__all__ = ["Executor", "InlineExecutor", "Job", "JobQueue", "ThreadExecutor", "make_executor"]
+__all__ = [
+    "Checkpointing",
+    "Executor",
+    "InlineExecutor",
+    "Job",
+    "JobQueue",
+    "ThreadExecutor",
+    "make_executor",
+]
 
 EXECUTORS: dict[str, type[Executor]] = {"inline": InlineExecutor, "threads": ThreadExecutor}
 

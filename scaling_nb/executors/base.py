@@ -4,30 +4,150 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol, Self
+
+import torch
 
 from ..events import Event
 from ..records import RunSpec
+from ..training.checkpoint import Checkpoint, checkpoint_key
+from ..training.control import Control
+from ..training.memory import OutOfMemory
+from ..training.outcomes import failed
 from ..training.recipe import Recipe
+from ..training.trunk import CHECKPOINT_SECONDS, train_trunk
 
-Job = tuple[RunSpec, ...]
-"""Runs of one training trunk, shortest first."""
+Emit = Callable[[Event], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpointing:
+    """Where jobs are saved, and how often.
+
+    Attributes
+    ----------
+    folder : Path
+    every : float, seconds
+    """
+
+    folder: Path
+    every: float = CHECKPOINT_SECONDS
+
+    def of(self, job: Job) -> Checkpoint:
+        """Return the place of one job."""
+        return Checkpoint(self.folder, checkpoint_key(job.specs[0]))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """Runs of one training trunk, and how they are to be trained.
+
+    Attributes
+    ----------
+    specs : tuple of RunSpec
+        Shortest first; equal in size, ``trunk_id`` and learning rate.
+    bytes : int, bytes
+        Memory the job adds while it trains; 0 where unknown.
+    more_follow : bool
+        A later job continues this trunk.
+    alone : bool
+        Nothing else trains meanwhile: it ran out of memory before.
+    micro_batches : int
+        Pieces that each batch is computed in, for the same reason.
+    deaths : int
+        Worker processes that ended under it.
+    """
+
+    specs: tuple[RunSpec, ...]
+    bytes: int = field(default=0, compare=False)
+    more_follow: bool = False
+    alone: bool = False
+    micro_batches: int = 1
+    deaths: int = 0
+
+    def without(self, run_ids: Iterable[str]) -> Self:
+        """Return the job of those runs that are left."""
+        gone = set(run_ids)
+        return replace(self, specs=tuple(s for s in self.specs if s.run_id not in gone))
+
+    def smaller(self, batch_size: int) -> Self | None:
+        """Return the job with less memory: alone, then in half as large pieces; None at the end."""
+        if not self.alone:
+            return replace(self, alone=True)
+        if 2 * self.micro_batches > batch_size:
+            return None
+        return replace(self, micro_batches=2 * self.micro_batches)
 
 
 class JobQueue:
-    """Jobs in the order they should start. Thread-safe."""
+    """Jobs in the order they should start. Thread-safe.
 
-    def __init__(self, jobs: Iterable[Job]) -> None:
-        self._jobs = list(jobs)[::-1]
-        self._lock = threading.Lock()
+    Parameters
+    ----------
+    jobs : iterable of Job
+    memory : int, bytes, optional
+        What jobs in training may add together; one job is always admitted.
+    """
 
-    def take(self) -> Job | None:
-        """Return the next job, or None when there is none left."""
-        with self._lock:
-            return self._jobs.pop() if self._jobs else None
+    def __init__(self, jobs: Iterable[Job], *, memory: int | None = None) -> None:
+        self._waiting = list(jobs)
+        self._running: list[Job] = []
+        self._memory = memory
+        self._changed = threading.Condition()
+
+    def take(self, control: Control) -> Job | None:
+        """Return the next job once there is memory for it, or None when there is none left.
+
+        Raises
+        ------
+        Stopped
+            The sweep was cancelled.
+        """
+        with self._changed:
+            while True:
+                control.check()
+                if not self._waiting:
+                    return None
+                if (job := self._first_that_fits()) is not None:
+                    self._waiting.remove(job)
+                    self._running.append(job)
+                    return job
+                self._changed.wait(0.1)
+
+    def _first_that_fits(self) -> Job | None:
+        if not self._running:
+            return self._waiting[0]
+        if any(job.alone for job in self._running):
+            return None
+        used = sum(job.bytes for job in self._running)
+        busy = {job.specs[0].trunk_id for job in self._running}
+        for job in self._waiting:
+            if job.alone:
+                return None  # it waits for the rest to end, and nothing may overtake it forever
+            if job.specs[0].trunk_id in busy:
+                continue
+            if self._memory is None or used + job.bytes <= self._memory:
+                return job
+        return None
+
+    def done(self, job: Job, again: Job | None = None) -> None:
+        """Give back the memory of a job that was taken; `again` is what is left of it."""
+        with self._changed:
+            self._running.remove(job)
+            if again is not None and again.specs:
+                self._waiting.insert(0, again)
+            self._changed.notify_all()
+
+    def put(self, job: Job) -> None:
+        """Add a job that goes first."""
+        with self._changed:
+            self._waiting.insert(0, job)
+            self._changed.notify_all()
 
     def __len__(self) -> int:
-        return len(self._jobs)
+        return len(self._waiting)
 
 
 class Executor(Protocol):
@@ -49,11 +169,74 @@ class Executor(Protocol):
         recipe: Recipe,
         jobs: JobQueue,
         *,
-        emit: Callable[[Event], None],
-        check: Callable[[], None],
+        emit: Emit,
+        control: Control,
+        checkpointing: Checkpointing | None = None,
     ) -> None:
-        """Train until the queue is empty; raise `Stopped` when `check` does.
+        """Train until the queue is empty; raise `Stopped` when `control` says so.
 
-        `emit` and `check` may be called from any thread.
+        `emit` may be called from any thread, by one at a time for each run.
         """
         ...
+
+
+def train_job(
+    recipe: Recipe,
+    job: Job,
+    *,
+    emit: Emit,
+    control: Control,
+    checkpointing: Checkpointing | None,
+    device: torch.device | None = None,
+) -> None:
+    """Train one job in this thread, as it asks to be."""
+    train_trunk(
+        recipe,
+        job.specs,
+        emit=emit,
+        control=control,
+        device=device,
+        checkpoint=checkpointing.of(job) if checkpointing else None,
+        every=checkpointing.every if checkpointing else CHECKPOINT_SECONDS,
+        micro_batches=job.micro_batches,
+        more_follow=job.more_follow,
+    )
+
+
+class Ended:
+    """Passes events on, and remembers which runs of a job have ended."""
+
+    def __init__(self, emit: Emit) -> None:
+        self._emit = emit
+        self.run_ids: set[str] = set()
+
+    def __call__(self, event: Event) -> None:
+        run = getattr(event, "run", None)
+        self._emit(event)
+        if run is not None:
+            self.run_ids.add(run.run_id)
+
+
+def work_off(
+    recipe: Recipe,
+    jobs: JobQueue,
+    *,
+    emit: Emit,
+    control: Control,
+    train: Callable[[Job, Emit], None],
+    go_on: Callable[[], bool] = lambda: True,
+) -> None:
+    """Take jobs and train them until there are none; those that ran out of memory come back."""
+    while go_on() and (job := jobs.take(control)) is not None:
+        again: Job | None = None
+        ended = Ended(emit)
+        try:
+            train(job, ended)
+        except OutOfMemory as error:
+            rest = job.without(ended.run_ids)
+            again = rest.smaller(recipe.batch_size)
+            if again is None:
+                for spec in rest.specs:
+                    emit(failed(spec, error))
+        finally:
+            jobs.done(job, again)

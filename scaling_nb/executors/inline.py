@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from ..events import Event
+from ..training.control import Control
 from ..training.devices import use_one_thread
 from ..training.recipe import Recipe
-from ..training.trunk import train_trunk
-from .base import JobQueue
+from .base import Checkpointing, Emit, Job, JobQueue, train_job, work_off
 
 
 class InlineExecutor:
@@ -25,10 +22,14 @@ class InlineExecutor:
         recipe: Recipe,
         jobs: JobQueue,
         *,
-        emit: Callable[[Event], None],
-        check: Callable[[], None],
+        emit: Emit,
+        control: Control,
+        checkpointing: Checkpointing | None = None,
     ) -> None:
-        """Train until the queue is empty; raise `Stopped` when `check` does."""
+        """Train until the queue is empty; raise `Stopped` when `control` says so."""
+
+        def train(job: Job, tell: Emit) -> None:
+            train_job(recipe, job, emit=tell, control=control, checkpointing=checkpointing)
+
         with use_one_thread():
-            while (job := jobs.take()) is not None:
-                train_trunk(recipe, job, emit=emit, check=check)
+            work_off(recipe, jobs, emit=emit, control=control, train=train)

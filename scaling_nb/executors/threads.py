@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 
 import torch
 
-from ..events import Event
+from ..training.control import Control
 from ..training.devices import use_one_thread, worker_devices
 from ..training.recipe import Recipe
-from ..training.trunk import train_trunk
-from .base import JobQueue
+from .base import Checkpointing, Emit, Job, JobQueue, train_job, work_off
 
 
 class ThreadExecutor:
@@ -39,18 +37,35 @@ class ThreadExecutor:
         recipe: Recipe,
         jobs: JobQueue,
         *,
-        emit: Callable[[Event], None],
-        check: Callable[[], None],
+        emit: Emit,
+        control: Control,
+        checkpointing: Checkpointing | None = None,
     ) -> None:
         """Train until the queue is empty; raise what the first failing worker raised."""
         errors: list[BaseException] = []
 
         def work(device: torch.device) -> None:
+            def train(job: Job, tell: Emit) -> None:
+                train_job(
+                    recipe,
+                    job,
+                    emit=tell,
+                    control=control,
+                    checkpointing=checkpointing,
+                    device=device,
+                )
+
             try:
                 # A thread's own setting: the default pool of each worker would fight the others'.
                 with use_one_thread():
-                    while not errors and (job := jobs.take()) is not None:
-                        train_trunk(recipe, job, emit=emit, check=check, device=device)
+                    work_off(
+                        recipe,
+                        jobs,
+                        emit=emit,
+                        control=control,
+                        train=train,
+                        go_on=lambda: not errors,
+                    )
             except BaseException as error:
                 errors.append(error)
 

@@ -6,19 +6,21 @@ import contextlib
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..errors import ScalingError
+from ..errors import DataError, RecipeError, ScalingError
 from ..records import content_hash
 from .batches import GLOBAL_GENERATOR, Batch, move, n_samples
+from .counting import describe_tensor
 from .data import PreparedData
+from .memory import split
 from .probe import ProbeResult
 from .schedules import ScheduleName, lr_factor
 
@@ -66,8 +68,21 @@ class CurvePiece:
     tokens: NDArray[np.int64]
     loss: NDArray[np.float32] = field(repr=False)
 
+    @classmethod
+    def joined(cls, pieces: Sequence[CurvePiece]) -> Self:
+        """Return consecutive pieces as one; none give an empty one."""
+        return cls(
+            tokens=np.concatenate([np.zeros(0, np.int64), *(p.tokens for p in pieces)]),
+            loss=np.concatenate([np.zeros(0, np.float32), *(p.loss for p in pieces)]),
+        )
+
 
 Report = Callable[[CurvePiece], None]
+
+
+def _ignore(piece: CurvePiece) -> None:
+    """Report to nobody."""
+
 
 FLUSH_SECONDS = 0.2
 """Losses stay on the device and are read at this pace: reading each would stop the device."""
@@ -109,6 +124,8 @@ class Trainer:
         Peak learning rate; None where the user's optimizer function decides.
     device : torch.device, optional
         None: the recipe's.
+    micro_batches : int
+        Pieces that each batch is computed in, where a whole one does not fit in memory.
     """
 
     def __init__(
@@ -119,9 +136,11 @@ class Trainer:
         seed: int,
         lr: float | None,
         device: torch.device | None = None,
+        micro_batches: int = 1,
     ) -> None:
         self.recipe = recipe
         self.device = device or recipe.device
+        self.micro_batches = micro_batches
         self.seed = seed
         self.model = recipe.build_seeded(value, seed).to(self.device)
         self.optimizer = recipe.build_optimizer(self.model, lr)
@@ -132,6 +151,7 @@ class Trainer:
         self._batches: Iterator[Batch] = recipe.data.source.batches(seed)
         self._pending: list[Tensor] = []
         self._pending_tokens: list[int] = []
+        self._report: Report = _ignore
 
     def train(
         self,
@@ -156,34 +176,69 @@ class Trainer:
             When a loss is NaN or infinite.
         """
         self.model.train()
+        self._report = report
         last_flush = time.perf_counter()
         try:
             while self.step < until:
                 check()
                 self._take_step(n_steps)
                 if time.perf_counter() - last_flush > FLUSH_SECONDS:
-                    self._flush(report)
+                    self.flush()
                     last_flush = time.perf_counter()
         finally:
-            self._flush(report)
+            self.flush()
 
     def _take_step(self, n_steps: int) -> None:
         recipe = self.recipe
-        batch = next(self._batches)
+        batch = self._next_batch()
         samples = n_samples(batch)
         factor = lr_factor(recipe.schedule, self.step, n_steps, recipe.warmup_steps)
         for group, peak in zip(self.optimizer.param_groups, self.peak_rates, strict=True):
             group["lr"] = peak * factor
-        loss = recipe.loss(self.model, move(batch, self.device))
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss = self._backward(batch, samples)
         if recipe.grad_clip is not None:
             nn.utils.clip_grad_norm_(self.parameters, recipe.grad_clip)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
         self.tokens_seen += samples * recipe.data.tokens_per_sample
-        self._pending.append(loss.detach().reshape(()))
+        self._pending.append(loss)
         self._pending_tokens.append(self.tokens_seen)
+
+    def _next_batch(self) -> Batch:
+        try:
+            return next(self._batches)
+        except StopIteration:
+            raise DataError(
+                f"the data ended after step {self.step}, and could not be started again. Give a "
+                "data set that can be read more than once, or a smaller compute budget."
+            ) from None
+
+    def _backward(self, batch: Batch, samples: int) -> Tensor:
+        """Compute the gradient of the batch's mean loss, and return that loss, shape ()."""
+        if self.micro_batches == 1:
+            return self._backward_part(move(batch, self.device), 1.0)
+        losses = [
+            self._backward_part(move(part, self.device), n_samples(part) / samples)
+            for part in split(batch, self.micro_batches)
+        ]
+        return torch.stack(losses).sum()
+
+    def _backward_part(self, batch: Batch, weight: float) -> Tensor:
+        loss = self.recipe.loss(self.model, batch)
+        if loss.numel() != 1:
+            raise RecipeError(
+                f"the loss of step {self.step + 1} is {describe_tensor(loss)}, not one number. "
+                "Reduce it to the batch's mean on every path through the loss."
+            )
+        if weight != 1.0:
+            loss = loss * weight
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach().reshape(())
+
+    def flush(self) -> None:
+        """Report the losses of all steps taken; raise `Diverged` where one is not finite."""
+        self._flush(self._report)
 
     def _flush(self, report: Report) -> None:
         if not self._pending:
@@ -208,9 +263,10 @@ class Trainer:
         self.model.eval()
         total, count = 0.0, 0
         losses, weights = [], []
-        for batch in self.recipe.data.eval_batches:
-            losses.append(self.recipe.loss(self.model, move(batch, self.device)).reshape(()))
-            weights.append(n_samples(batch))
+        for whole in self.recipe.data.eval_batches:
+            for batch in split(whole, self.micro_batches) if self.micro_batches > 1 else [whole]:
+                losses.append(self.recipe.loss(self.model, move(batch, self.device)).reshape(()))
+                weights.append(n_samples(batch))
         for loss, weight in zip(torch.stack(losses).double().tolist(), weights, strict=True):
             total += loss * weight
             count += weight
@@ -220,12 +276,13 @@ class Trainer:
             raise Diverged(f"the held-out loss is {loss}. Try half the learning rate.")
         return loss
 
-    def snapshot(self) -> Snapshot:
-        """Copy everything that decides the next step."""
+    def snapshot(self, *, copied: bool = True) -> Snapshot:
+        """Return everything that decides the next step; a copy, or what the next step changes."""
         on_gpu = self.device.type == "cuda"
+        model, optimizer = self.model.state_dict(), self.optimizer.state_dict()
         return Snapshot(
-            model=copy.deepcopy(self.model.state_dict()),
-            optimizer=copy.deepcopy(self.optimizer.state_dict()),
+            model=copy.deepcopy(model) if copied else model,
+            optimizer=copy.deepcopy(optimizer) if copied else optimizer,
             step=self.step,
             tokens_seen=self.tokens_seen,
             generator=torch.random.get_rng_state(),

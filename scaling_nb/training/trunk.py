@@ -3,45 +3,31 @@
 Under "wsd" a run of D tokens is a trunk at constant rate followed by a cooldown over its last
 20%, and the trunk does not depend on D. So runs of one size and seed are trained as one trunk
 that cools down in a branch for each budget and returns (Hägele et al. 2024). A job of a single
-run is the same thing with one branch: the results are equal bit for bit.
+run is the same thing with one branch: the results are equal bit for bit, and so are those of a
+job that was interrupted anywhere and went on from its checkpoint.
 """
 
 from __future__ import annotations
 
-import math
 import time
-import traceback
 from collections.abc import Callable, Sequence
 
-import numpy as np
 import torch
 
-from ..errors import ScalingError
-from ..events import Event, RunFailed, RunFinished, RunStarted, StepLogged
-from ..records import Run, RunSpec, Status
+from ..events import Event, RunFailed, RunFinished, RunStarted, StepLogged, StorageFailed
+from ..records import RunSpec
+from .checkpoint import Checkpoint, Saved
+from .control import NO_ORDERS, Control, RunSkipped, Stopped
+from .memory import OutOfMemory, is_out_of_memory
+from .outcomes import failed, left_out, run_record
 from .schedules import cooldown_start
-from .trainer import CurvePiece, Diverged, Trainable, Trainer, own_generator, seed_of
+from .trainer import CurvePiece, Snapshot, Trainable, Trainer, own_generator, seed_of
 
 Emit = Callable[[Event], None]
 
-
-class _Told:
-    """Sends events, and remembers whether that failed: then it is not the run's fault."""
-
-    def __init__(self, emit: Emit) -> None:
-        self._emit = emit
-        self.failed = False
-
-    def __call__(self, event: Event) -> None:
-        try:
-            self._emit(event)
-        except BaseException:
-            self.failed = True
-            raise
-
-
-class Stopped(ScalingError):
-    """The sweep was cancelled: the run ended between two steps."""
+CHECKPOINT_SECONDS = 30.0
+MOST_TIME_SAVING = 0.02
+"""Share of the time that may go into checkpoints; a slow disk gets them less often."""
 
 
 def train_trunk(
@@ -49,8 +35,12 @@ def train_trunk(
     specs: Sequence[RunSpec],
     *,
     emit: Emit,
-    check: Callable[[], None],
+    control: Control | None = None,
     device: torch.device | None = None,
+    checkpoint: Checkpoint | None = None,
+    every: float = CHECKPOINT_SECONDS,
+    micro_batches: int = 1,
+    more_follow: bool = False,
 ) -> None:
     """Train the runs of one trunk and emit what happens; an error in one run fails that run.
 
@@ -60,144 +50,221 @@ def train_trunk(
     specs : sequence of RunSpec
         Equal in size, ``trunk_id`` and learning rate.
     emit : function of an Event
-    check : function
-        Called before every step; raises `Stopped` to end the job.
+    control : Control, optional
+        Obeyed before every step.
     device : torch.device, optional
         None: the recipe's.
+    checkpoint : Checkpoint, optional
+        Where the job is saved, and goes on from.
+    every : float, seconds
+        Between two checkpoints.
+    micro_batches : int
+        Pieces that each batch is computed in.
+    more_follow : bool
+        Whether a later job continues this trunk: its last checkpoint is then left.
 
     Raises
     ------
     Stopped
-        As `check` raised it, after the unfinished runs were reported as cancelled.
+        After the unfinished runs were reported as cancelled.
+    OutOfMemory
+        The job may be tried again; nothing was reported of the runs that have not ended.
     """
-    specs = sorted(specs, key=lambda s: s.n_tokens)
-    todo = list(specs)
-    told = _Told(emit)
+    job = _TrunkJob(recipe, specs, emit, control or Control(), checkpoint, every, more_follow)
     with own_generator(recipe, seed_of(specs[0].trunk_id)):
-        pieces: list[CurvePiece] = []
+        job.train(device, micro_batches)
+
+
+class _TrunkJob:
+    """The state of one job: a trainer, the runs to do, and their curves so far."""
+
+    def __init__(
+        self,
+        recipe: Trainable,
+        specs: Sequence[RunSpec],
+        emit: Emit,
+        control: Control,
+        checkpoint: Checkpoint | None,
+        every: float,
+        more_follow: bool,
+    ) -> None:
+        self.recipe, self.control, self.checkpoint = recipe, control, checkpoint
+        self.todo = sorted(specs, key=lambda s: s.n_tokens)
+        self.every, self.more_follow = every, more_follow
+        self._emit = emit
+        self.sink_failed = False
+        self.trainer: Trainer
+        self.trunk_pieces: list[CurvePiece] = []
+        self.branch_pieces: list[CurvePiece] = []
+        self.trunk: Snapshot | None = None
+        self.in_branch = ""
+        self.began = self.saved_at = time.perf_counter()
+        self.saving_took = 0.0
+
+    def emit(self, event: Event) -> None:
+        """Send an event, and remember whether that failed: then it is not the run's fault."""
         try:
-            trainer = Trainer(
-                recipe,
-                specs[0].size,
-                seed=seed_of(specs[0].trunk_id),
-                lr=specs[0].lr,
-                device=device,
-            )
-            while todo:
-                began = time.perf_counter()
-                told(RunStarted(spec=todo[0]))
-                _follow_trunk(trainer, todo[0], pieces, emit=told, check=check)
-                branch = trainer.snapshot() if len(todo) > 1 else None
-                told(_branch(trainer, todo[0], began, emit=told, check=check))
-                todo.pop(0)
-                if branch is not None:
-                    trainer.restore(branch)
-        except Stopped:
-            for spec in todo:
-                told(RunFailed(run=_unfinished(spec, "cancelled", "stopped by the user")))
+            self._emit(event)
+        except BaseException:
+            self.sink_failed = True
+            raise
+
+    def train(self, device: torch.device | None, micro_batches: int) -> None:
+        try:
+            self._start(device, micro_batches)
+            while self.todo:
+                try:
+                    self._next_run()
+                except RunSkipped as reason:
+                    self.emit(left_out(self.todo.pop(0), "skipped", reason))
+                    self._return_to_trunk()
+        except Stopped as reason:
+            for spec in self.todo:
+                self.emit(left_out(spec, "cancelled", reason))
             raise
         except Exception as error:
-            if told.failed:
+            if self.sink_failed:
                 raise
+            if is_out_of_memory(error):
+                raise OutOfMemory(str(error)) from None
             # The rest of the trunk passes through the same steps, and would end the same way.
-            for spec in todo:
-                told(_failed(spec, error))
+            for spec in self.todo:
+                self.emit(failed(spec, error))
+        if self.checkpoint is not None and not self.more_follow:
+            self.checkpoint.delete()
 
-
-def _follow_trunk(
-    trainer: Trainer,
-    spec: RunSpec,
-    pieces: list[CurvePiece],
-    *,
-    emit: Emit,
-    check: Callable[[], None],
-) -> None:
-    """Train the trunk up to where this run branches; its curve so far is the run's too."""
-    if pieces:
-        emit(_logged(spec, _joined(pieces)))
-
-    def report(piece: CurvePiece) -> None:
-        pieces.append(piece)
-        emit(_logged(spec, piece))
-
-    trainer.train(_branch_step(spec), spec.n_steps, report=report, check=check)
-
-
-def _branch(
-    trainer: Trainer, spec: RunSpec, began: float, *, emit: _Told, check: Callable[[], None]
-) -> RunFinished | RunFailed:
-    """Cool down and evaluate; what goes wrong here is this run's alone, the trunk is sound."""
-    try:
-        trainer.train(
-            spec.n_steps,
-            spec.n_steps,
-            report=lambda piece: emit(_logged(spec, piece)),
-            check=check,
+    def _start(self, device: torch.device | None, micro_batches: int) -> None:
+        first = self.todo[0]
+        self.trainer = Trainer(
+            self.recipe,
+            first.size,
+            seed=seed_of(first.trunk_id),
+            lr=first.lr,
+            device=device,
+            micro_batches=micro_batches,
         )
-        loss = trainer.evaluate()
-    except Stopped:
-        raise
-    except Exception as error:
-        if emit.failed:
+        for saved in self.checkpoint.candidates() if self.checkpoint else []:
+            if self._go_on_from(saved):
+                return
+
+    def _go_on_from(self, saved: Saved) -> bool:
+        """Go back to a checkpoint if the runs to do lie ahead of it; returns whether they do."""
+        spec = self.todo[0]
+        comes_back = len(self.todo) > 1 or self.more_follow
+        if (
+            saved.branch is not None
+            and saved.branch_run == spec.run_id
+            and not (comes_back and saved.trunk is None)
+        ):
+            self.trunk, self.in_branch = saved.trunk, saved.branch_run
+            self.branch_pieces = [saved.branch_curve]
+            self.trainer.restore(saved.branch)
+        elif saved.trunk is not None and saved.trunk.step <= branch_step(spec):
+            self.trainer.restore(saved.trunk)
+        else:
+            return False
+        self.trunk_pieces = [saved.trunk_curve]
+        self.began -= saved.seconds
+        return True
+
+    def _next_run(self) -> None:
+        spec = self.todo[0]
+        self.control.check(spec.run_id)
+        self.emit(RunStarted(spec=spec))
+        for pieces in (self.trunk_pieces, self.branch_pieces):
+            if pieces:
+                self._log(spec, CurvePiece.joined(pieces))
+        if not self.in_branch:
+            self._train(self.trunk_pieces, until=branch_step(spec))
+            comes_back = len(self.todo) > 1 or self.more_follow
+            self.trunk = self.trainer.snapshot() if comes_back else None
+            self.in_branch = spec.run_id
+            if len(self.todo) == 1 and self.more_follow:
+                self._save()
+        self.emit(self._branch(spec))
+        self.todo.pop(0)
+        self._return_to_trunk()
+        self.began = time.perf_counter()
+
+    def _branch(self, spec: RunSpec) -> RunFinished | RunFailed:
+        """Cool down and evaluate; what goes wrong here is this run's alone, the trunk is sound."""
+        try:
+            self._train(self.branch_pieces, until=spec.n_steps)
+            loss = self.trainer.evaluate()
+        except (Stopped, RunSkipped):
             raise
-        return _failed(spec, error)
-    seconds = time.perf_counter() - began
-    return RunFinished(run=_run_of(spec, trainer.tokens_seen, "finished", loss, seconds=seconds))
+        except Exception as error:
+            if self.sink_failed or is_out_of_memory(error):
+                raise
+            return failed(spec, error)
+        pieces = self.trainer.micro_batches
+        return RunFinished(
+            run=run_record(
+                spec,
+                "finished",
+                loss=loss,
+                tokens_seen=self.trainer.tokens_seen,
+                seconds=time.perf_counter() - self.began,
+                message=f"each batch computed in {pieces} pieces, for memory" * (pieces > 1),
+            )
+        )
+
+    def _return_to_trunk(self) -> None:
+        if self.in_branch and self.trunk is not None and self.todo:
+            self.trainer.restore(self.trunk)
+        self.trunk, self.in_branch, self.branch_pieces = None, "", []
+
+    def _train(self, pieces: list[CurvePiece], *, until: int) -> None:
+        spec = self.todo[0]
+
+        def report(piece: CurvePiece) -> None:
+            pieces.append(piece)
+            self._log(spec, piece)
+
+        self.trainer.train(until, spec.n_steps, report=report, check=self._obey)
+
+    def _obey(self) -> None:
+        """Save now and then, and do what a person asks; runs before every step."""
+        if self.control.orders is not NO_ORDERS:
+            run_id = self.todo[0].run_id
+            if self.control.orders.paused and not self.control.orders.cancelled:
+                self._save()
+                paused_at = time.perf_counter()
+                self.control.hold(run_id)
+                self.began += time.perf_counter() - paused_at
+            elif self.control.orders.cancelled:
+                self._save()
+            self.control.check(run_id)
+        waited = time.perf_counter() - self.saved_at
+        if waited > self.every and waited * MOST_TIME_SAVING > self.saving_took:
+            self._save()
+
+    def _save(self) -> None:
+        if self.checkpoint is None:
+            return
+        began = time.perf_counter()
+        self.trainer.flush()
+        now = self.trainer.snapshot(copied=False)
+        try:
+            self.checkpoint.save(
+                Saved(
+                    trunk=self.trunk if self.in_branch else now,
+                    trunk_curve=CurvePiece.joined(self.trunk_pieces),
+                    branch_run=self.in_branch,
+                    branch=now if self.in_branch else None,
+                    branch_curve=CurvePiece.joined(self.branch_pieces),
+                    seconds=began - self.began,
+                )
+            )
+        except OSError as error:
+            self.emit(StorageFailed(message=f"no checkpoint can be written: {error}"))
+        self.saved_at = time.perf_counter()
+        self.saving_took = self.saved_at - began
+
+    def _log(self, spec: RunSpec, piece: CurvePiece) -> None:
+        self.emit(StepLogged(run_id=spec.run_id, tokens=piece.tokens, loss=piece.loss))
 
 
-def _failed(spec: RunSpec, error: Exception) -> RunFailed:
-    if isinstance(error, Diverged):
-        return RunFailed(run=_unfinished(spec, "diverged", str(error)))
-    run = _unfinished(spec, "failed", f"{type(error).__name__}: {error}")
-    return RunFailed(run=run, traceback="".join(traceback.format_exception(error)))
-
-
-def _branch_step(spec: RunSpec) -> int:
+def branch_step(spec: RunSpec) -> int:
+    """Return the step at which a run leaves its trunk."""
     return cooldown_start(spec.n_steps) if spec.schedule == "wsd" else spec.n_steps
-
-
-def _logged(spec: RunSpec, piece: CurvePiece) -> StepLogged:
-    return StepLogged(run_id=spec.run_id, tokens=piece.tokens, loss=piece.loss)
-
-
-def _joined(pieces: Sequence[CurvePiece]) -> CurvePiece:
-    return CurvePiece(
-        tokens=np.concatenate([p.tokens for p in pieces]),
-        loss=np.concatenate([p.loss for p in pieces]),
-    )
-
-
-def _unfinished(spec: RunSpec, status: Status, message: str) -> Run:
-    return _run_of(spec, math.nan, status, math.nan, message=message)
-
-
-def _run_of(
-    spec: RunSpec,
-    tokens_seen: float,
-    status: Status,
-    loss: float,
-    *,
-    seconds: float = math.nan,
-    message: str = "",
-) -> Run:
-    nan = math.nan
-    return Run(
-        run_id=spec.run_id,
-        N=spec.n_params,
-        D=tokens_seen,
-        C=tokens_seen * spec.flops_per_token,
-        loss=loss,
-        budget=spec.budget,
-        seed=spec.seed,
-        size=spec.size,
-        status=status,
-        group=spec.trunk_id,
-        n_total=spec.counts.total,
-        n_non_embedding=spec.counts.non_embedding,
-        n_matmul=spec.counts.matmul,
-        unique_tokens=nan if spec.unique_tokens is None else spec.unique_tokens,
-        lr=nan if spec.lr is None else spec.lr,
-        schedule=spec.schedule,
-        seconds=seconds,
-        message=message,
-    )

@@ -9,19 +9,24 @@ import torch
 from helpers import TinyLM, tiny_plan
 
 from scaling_nb import Recipe
-from scaling_nb.events import RunFinished, StepLogged
-from scaling_nb.executors import EXECUTORS, JobQueue, make_executor
-from scaling_nb.training.trunk import Stopped
+from scaling_nb.events import RunFailed, RunFinished, StepLogged
+from scaling_nb.executors import EXECUTORS, Job, JobQueue, make_executor
+from scaling_nb.training.control import Control, Stopped
 
 
-def run(executor, recipe, plan, check=lambda: None):
+def queue(plan):
+    return JobQueue(Job(specs=specs) for specs in plan.jobs())
+
+
+def run(executor, recipe, plan, control=None, react=lambda event: None):
     events, lock = [], threading.Lock()
 
     def emit(event):
         with lock:
             events.append(event)
+        react(event)
 
-    make_executor(executor).run(recipe, JobQueue(plan.jobs()), emit=emit, check=check)
+    make_executor(executor).run(recipe, queue(plan), emit=emit, control=control or Control())
     return events
 
 
@@ -42,28 +47,34 @@ class TestEveryExecutor:
         assert results(name) == results("inline")
 
     def test_stops_when_told_and_says_so(self, name, tiny_recipe):
-        steps = []
+        control, events = Control(), []
 
-        def check():
-            steps.append(1)
-            if len(steps) > 40:
-                raise Stopped
+        def react(event):
+            events.append(event)
+            if isinstance(event, StepLogged):
+                control.cancel()
 
         with pytest.raises(Stopped):
-            run(name, tiny_recipe, tiny_plan(tiny_recipe), check)
+            run(name, tiny_recipe, tiny_plan(tiny_recipe), control, react)
+        assert any(isinstance(e, RunFailed) and e.run.status == "cancelled" for e in events)
+        assert sum(isinstance(e, RunFinished) for e in events) < len(tiny_plan(tiny_recipe).runs)
+
+    def test_leaves_out_what_is_skipped(self, name, tiny_recipe):
+        plan = tiny_plan(tiny_recipe, reuse="cooldown")
+        control = Control()
+        control.skip(plan.jobs()[0][1].run_id)
+        events = run(name, tiny_recipe, plan, control)
+        ended = {e.run.run_id: e.run.status for e in events if hasattr(e, "run")}
+        assert ended.pop(plan.jobs()[0][1].run_id) == "skipped"
+        assert set(ended.values()) == {"finished"}
 
     def test_raises_what_a_sink_raises(self, name, tiny_recipe):
-        def emit(event):
+        def react(event):
             if isinstance(event, StepLogged):
-                raise MemoryError("sink")
+                raise OSError("sink")
 
-        with pytest.raises(MemoryError, match="sink"):
-            make_executor(name).run(
-                tiny_recipe,
-                JobQueue(tiny_plan(tiny_recipe).jobs()),
-                emit=emit,
-                check=lambda: None,
-            )
+        with pytest.raises(OSError, match="sink"):
+            run(name, tiny_recipe, tiny_plan(tiny_recipe), react=react)
 
     def test_trains_with_one_torch_thread_and_leaves_the_callers_alone(self, name, tokens):
         seen = set()
@@ -88,4 +99,4 @@ class TestEveryExecutor:
             torch.set_num_threads(before)
 
     def test_an_empty_queue_is_done_at_once(self, name, tiny_recipe):
-        make_executor(name).run(tiny_recipe, JobQueue([]), emit=print, check=lambda: None)
+        make_executor(name).run(tiny_recipe, JobQueue([]), emit=print, control=Control())

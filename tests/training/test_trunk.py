@@ -11,12 +11,13 @@ from helpers import TinyLM, tiny_plan
 
 from scaling_nb import Recipe
 from scaling_nb.events import RunFailed, RunFinished, RunStarted, StepLogged
-from scaling_nb.training.trunk import Stopped, train_trunk
+from scaling_nb.training.control import Control, Stopped
+from scaling_nb.training.trunk import train_trunk
 
 
-def train(recipe, specs, check=lambda: None):
+def train(recipe, specs):
     events = []
-    train_trunk(recipe, specs, emit=events.append, check=check)
+    train_trunk(recipe, specs, emit=events.append)
     return events
 
 
@@ -160,17 +161,20 @@ def test_what_goes_wrong_in_a_cooldown_leaves_the_trunk_standing(tokens):
     assert [runs[s.run_id].loss for s in job[1:]] == [r.loss for r in list(good.values())[1:]]
 
 
-def test_stopping_takes_effect_between_two_steps(tiny_recipe):
-    job = tiny_plan(tiny_recipe, reuse="cooldown").jobs()[0]
-    taken = []
+def test_stopping_takes_effect_between_two_steps(tokens):
+    control, taken = Control(), []
 
-    def check():
+    def step(model, batch):
         taken.append(1)
-        if len(taken) > 25:
-            raise Stopped
+        if len(taken) == 25:
+            control.cancel()
+        return torch.nn.functional.cross_entropy(model(batch[0]).flatten(0, 1), batch[1].flatten())
 
+    recipe = stepping(tokens, step)
+    job = tiny_plan(recipe, reuse="cooldown").jobs()[0]
+    taken.clear()
     events = []
     with pytest.raises(Stopped):
-        train_trunk(tiny_recipe, job, emit=events.append, check=check)
+        train_trunk(recipe, job, emit=events.append, control=control)
     assert len(curves(events)[job[0].run_id][0]) == 25
     assert {run.status for run in ended(events).values()} == {"cancelled"}
