@@ -16,7 +16,7 @@ class Net(nn.Module):
     def forward(self, x):
         return self.head(self.embedding(x))
 
-recipe = snb.Recipe(Net, size="width", sizes=[2, 4, 8], dataset=np.arange(9000) % 5, batch_size=4,
+recipe = snb.Recipe(Net, size="width", sizes=[2, 4, 8], dataset=np.arange(90_000) % 5, batch_size=4,
                     tokens_per_sample=8, optimizer={"lr": 1e-2}, eval_tokens=64)
 not_a_recipe = 3
 """
