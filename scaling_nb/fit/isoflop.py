@@ -8,7 +8,7 @@ small sizes C is not 6·N·D, and C / 6N would be wrong.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 from ..errors import FitError
 from ..records import RunTable
 from .allocate import Allocation, Scope
-from .isoflop_notes import IsoFlopBias, IsoFlopStatus, estimate_bias, judge
+from .design import usable
+from .isoflop_notes import IsoFlopBias, IsoFlopStatus, describe_runs, estimate_bias, judge
 from .notes import FitWarning
 from .parabola import IsoFlopMinimum, Parabola, describe_slice, fit_parabola
 from .parametric import as_table, scope_of
@@ -262,7 +263,7 @@ def fit_isoflop(
         raise FitError(f"window={window!r} is a factor around the minimum: make it > 1, or None.")
     if not 0.0 < level < 1.0:
         raise FitError(f"level={level!r} is a probability: make it between 0 and 1, such as 0.9.")
-    runs = as_table(runs)
+    runs, about_runs = usable(_with_compute(as_table(runs)))
     slices, inferred = slices_of(runs)
     fits = [fit_parabola(part, window) for part in slices]
     found = [f for f in fits if f is not None]
@@ -275,7 +276,8 @@ def fit_isoflop(
     optimal = [f for f in found if f.status == "optimum"]
     trends = _fit_trends(optimal, vertices, level) if len(optimal) >= 2 else None
     estimated_bias = estimate_bias(runs, optimal) if bias and trends else None
-    status, warnings = judge(minima, trends, sampler, bootstrap, estimated_bias, inferred)
+    about_runs += describe_runs(runs, found)
+    status, notes = judge(minima, trends, sampler, bootstrap, estimated_bias, inferred)
     return IsoFlopFit(
         runs=runs,
         minima=minima,
@@ -283,10 +285,21 @@ def fit_isoflop(
         trends=trends,
         flops_per_token=FlopsPerToken.of(runs.N, runs.D, runs.C),
         status=status,
-        warnings=warnings,
+        warnings=(*about_runs, *notes),
         bias=estimated_bias,
         level=level,
     )
+
+
+def _with_compute(runs: RunTable) -> RunTable:
+    """Return the table with C = 6·N·D where it has none."""
+    columns = runs.columns
+    compute = np.asarray(columns["C"], float)
+    known = np.isfinite(compute) & (compute > 0)
+    if known.all():
+        return runs
+    filled = np.where(known, compute, 6.0 * columns["N"].astype(float) * columns["D"].astype(float))
+    return replace(runs, columns={**columns, "C": filled})
 
 
 def _fit_trends(

@@ -15,6 +15,8 @@ import numpy as np
 from ..errors import FitError
 from ..laws import ChinchillaLaw
 from ..records import RunTable
+from .design import check_design
+from .influence import OUTLIER
 from .notes import FitWarning
 from .parabola import IsoFlopMinimum, Parabola
 from .parametric import fit_law
@@ -28,6 +30,8 @@ _WIDE_EXPONENT = 0.5
 """Width of the exponent's interval at which it no longer tells Kaplan's .73 from Hoffmann's .5."""
 _MATTERING_EXPONENT = 0.01
 _MATTERING_FACTOR = 1.1
+_ABOUT_RUNS = frozenset({"mixed_schedules", "mixed_conventions", "stopped_early", "repeated_data"})
+_NO_NOISE = 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +87,60 @@ def estimate_bias(runs: RunTable, optimal: Sequence[Parabola]) -> IsoFlopBias | 
         exponent_N=float(slopes[0] - slopes[1]),
         n_params_factor=tuple(float(v) for v in np.exp(pair[0] - pair[1])),
     )
+
+
+def describe_runs(runs: RunTable, fits: Sequence[Parabola]) -> list[FitWarning]:
+    """Return what a person should know about the runs: mixtures, early stops, repeats, outliers."""
+    notes = [n for n in check_design(ChinchillaLaw(), runs) if n.code in _ABOUT_RUNS]
+    return [*notes, *_mixed_rates(runs, fits), *_outliers(runs, fits)]
+
+
+def _mixed_rates(runs: RunTable, fits: Sequence[Parabola]) -> Iterator[FitWarning]:
+    rates = runs.column("lr").astype(float)
+    mixed = []
+    for fit in fits if np.isfinite(rates).any() else ():
+        size, rate = fit.slice.log_n, rates[fit.slice.rows]
+        order = np.lexsort((rate, size))
+        if ((np.diff(size[order]) == 0) & (np.diff(rate[order]) > 0)).any():
+            mixed.append(fit.slice.budget)
+    if mixed:
+        yield FitWarning(
+            code="mixed_learning_rates",
+            message="Runs of one size and budget differ in learning rate at C = "
+            f"{', '.join(f'{c:.3g}' for c in mixed)} FLOP, and count as repeats here.",
+            remedy="Keep the best rate of each size, and exclude the others.",
+        )
+
+
+def _outliers(runs: RunTable, fits: Sequence[Parabola]) -> Iterator[FitWarning]:
+    """Yield a warning that names each slice's worst run, if it lies far from its parabola.
+
+    Only the worst: it bends the parabola, and its neighbours seem far off too.
+    """
+    scores = [
+        np.abs(fit.loss / fit.fitted - 1.0) / np.sqrt(np.maximum(1.0 - fit.leverage, 0.05))
+        for fit in fits
+        if len(fit.keep) > 3
+    ]
+    if not scores:
+        return
+    spread = 1.4826 * float(np.median(np.concatenate(scores)))
+    ids = np.array(runs.run_ids, dtype=object)
+    told, far = [], []
+    for fit, score in zip((f for f in fits if len(f.keep) > 3), scores, strict=True):
+        worst = int(np.argmax(score))
+        if spread > _NO_NOISE and score[worst] > OUTLIER * spread:
+            far.append(str(ids[fit.slice.rows[fit.keep[worst]]]))
+            told.append(f"{far[-1]} (loss {fit.loss[worst]:.4g} at C = {fit.slice.budget:.3g})")
+    if far:
+        yield FitWarning(
+            code="outliers",
+            message=f"{len(far)} of {len(runs)} runs {'lies' if len(far) == 1 else 'lie'} more "
+            f"than {OUTLIER:g} robust standard deviations from their parabola: {'; '.join(told)}.",
+            remedy="None was dropped. If a run diverged, runs.exclude(ids, reason='diverged').",
+            run_ids=tuple(far),
+            values={"n_outliers": float(len(far))},
+        )
 
 
 def judge(

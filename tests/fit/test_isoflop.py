@@ -171,6 +171,45 @@ def test_a_wide_off_centre_grid_is_biased_and_says_so():
     assert abs(narrow.exponent_N - true) < abs(wide.exponent_N - true)
 
 
+def test_a_diverged_run_is_named_and_not_dropped():
+    runs = noisy(n_sizes=8)
+    columns = {**runs.columns, "loss": runs.columns["loss"].copy()}
+    middle = 11
+    columns["loss"][middle] = 11.0
+    fit = snb.fit_isoflop(dataclasses.replace(runs, columns=columns))
+    (note,) = [note for note in fit.warnings if note.code == "outliers"]
+    assert note.run_ids == (runs.run_ids[middle],)
+    assert "outliers" not in codes(snb.fit_isoflop(runs))
+
+
+def test_a_run_without_loss_is_left_out_and_said():
+    runs = noisy()
+    columns = {**runs.columns, "loss": runs.columns["loss"].copy()}
+    columns["loss"][3] = np.nan
+    fit = snb.fit_isoflop(dataclasses.replace(runs, columns=columns))
+    assert "left_out" in codes(fit)
+    assert len(fit.runs) == len(runs) - 1
+
+
+def test_compute_is_6nd_where_runs_do_not_say():
+    runs = noisy()
+    bare = dataclasses.replace(runs, columns={**runs.columns, "C": np.full(len(runs), np.nan)})
+    assert snb.fit_isoflop(bare).exponent_N == pytest.approx(snb.fit_isoflop(runs).exponent_N)
+
+
+def test_mixtures_of_schedules_and_learning_rates_are_said():
+    runs = snb.simulate(LAW, IsoFlopDesign(budgets=BUDGETS), 0.003, 0, seeds=2)
+    assert {"mixed_schedules", "mixed_learning_rates"}.isdisjoint(codes(snb.fit_isoflop(runs)))
+    half = runs.columns["seed"] == 0
+    columns = {
+        **runs.columns,
+        "schedule": np.where(half, "wsd", "cosine").astype(object),
+        "lr": np.where(half, 1e-3, 3e-3),
+    }
+    fit = snb.fit_isoflop(dataclasses.replace(runs, columns=columns))
+    assert {"mixed_schedules", "mixed_learning_rates"} <= set(codes(fit))
+
+
 def test_resamples_are_reproducible_and_follow_the_seed():
     runs = noisy()
     one, same, other = (snb.fit_isoflop(runs, seed=seed) for seed in (1, 1, 2))
