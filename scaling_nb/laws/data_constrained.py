@@ -39,6 +39,12 @@ def _saturating(repeats: Any, star: Any) -> Any:
     return 1.0 - star * np.expm1(-repeats / star)
 
 
+def _saturation_slope(repeats: Any, star: Any) -> Any:
+    """Return the derivative of :func:`_saturating` by R*: 1 - e^(-q) (1 + q), q = R / R*."""
+    q = repeats / star
+    return -np.expm1(-q) - q * np.exp(-q)
+
+
 @dataclass(frozen=True, slots=True)
 class DataConstrainedLaw(Law):
     """L = E + A / N'^α + B / D'^β, with N', D' the effective parameters and tokens.
@@ -99,6 +105,41 @@ class DataConstrainedLaw(Law):
             params["E"]
             + params["A"] * np.exp(-params["alpha"] * np.log(n))
             + params["B"] * np.exp(-params["beta"] * np.log(d))
+        )
+
+    def slopes(self, params: Mapping[str, Any], inputs: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Differentiate through N' and D'; U_N depends on A, B, α and β where N exceeds N_opt."""
+        alpha, beta = params["alpha"], params["beta"]
+        scale_a, scale_b = params["A"], params["B"]
+        star_d, star_n = params["R_D_star"], params["R_N_star"]
+        log_n, d = np.log(inputs["N"]), inputs["D"]
+        unique = np.minimum(inputs["unique_tokens"], d)
+        total = alpha + beta
+        balance = np.log(alpha) + np.log(scale_a) - np.log(beta) - np.log(scale_b)
+        log_g = balance / total
+        log_optimal = (np.log(unique) + log_g) * beta / alpha + log_g
+        over = np.maximum(log_n - log_optimal, 0.0)
+        excess, repeats = np.expm1(over), d / unique - 1.0
+        worth_n, worth_d = _saturating(excess, star_n), _saturating(repeats, star_d)
+        log_n_eff = np.minimum(log_n, log_optimal) + np.log(worth_n)
+        log_d_eff = np.log(unique) + np.log(worth_d)
+        base_n, base_d = np.exp(-alpha * log_n_eff), np.exp(-beta * log_d_eff)
+        by_log_n, by_log_d = -alpha * scale_a * base_n, -beta * scale_b * base_d
+        lean = np.where(over > 0, 1.0 - np.exp(-excess / star_n) * (1.0 + excess) / worth_n, 0.0)
+        per_g = by_log_n * lean * (beta / alpha + 1.0)
+        per_ratio = by_log_n * lean * (np.log(unique) + log_g)
+        return (
+            np.ones_like(log_d_eff),
+            base_n + per_g / (scale_a * total),
+            base_d - per_g / (scale_b * total),
+            -scale_a * base_n * log_n_eff
+            + per_g * (1.0 / alpha - log_g) / total
+            - per_ratio * beta / alpha**2,
+            -scale_b * base_d * log_d_eff
+            + per_g * (-1.0 / beta - log_g) / total
+            + per_ratio / alpha,
+            by_log_d / worth_d * _saturation_slope(repeats, star_d),
+            by_log_n / worth_n * _saturation_slope(excess, star_n),
         )
 
     def frontier(self, params: Mapping[str, Any]) -> Frontier:

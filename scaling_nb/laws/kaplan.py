@@ -61,6 +61,22 @@ class KaplanLaw(Law):
         total = np.log(np.exp(model - top) + np.exp(data - top)) + top
         return np.exp(params["alpha_D"] * total)
 
+    def slopes(self, params: Mapping[str, Any], inputs: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Differentiate ln L = α_D ln(e^m + e^d), m = (α_N/α_D) ln(N_c/N), d = ln(D_c/D)."""
+        alpha_n, alpha_d = params["alpha_N"], params["alpha_D"]
+        distance = np.log(params["N_c"]) - np.log(inputs["N"])
+        model = alpha_n / alpha_d * distance
+        data = np.log(params["D_c"]) - np.log(inputs["D"])
+        total = np.logaddexp(model, data)
+        share = np.exp(model - total)
+        loss = np.exp(alpha_d * total)
+        return (
+            loss * share * alpha_n / params["N_c"],
+            loss * (1.0 - share) * alpha_d / params["D_c"],
+            loss * share * distance,
+            loss * (total - share * model),
+        )
+
     def frontier(self, params: Mapping[str, Any]) -> Frontier:
         """L^(1/α_D) is a sum of two powers: A = N_c^(α_N/α_D), α = α_N/α_D, B = D_c, β = 1."""
         ratio = params["alpha_N"] / params["alpha_D"]

@@ -171,3 +171,19 @@ def test_the_frontier_is_where_the_loss_is_least(law, params):
     terms = np.exp(front.log_A) * n**-front.alpha + np.exp(front.log_B) * d**-front.beta
     plain = law.predict(params, n, d)
     assert law.excess(params, plain) == pytest.approx(terms, rel=1e-9)
+
+
+@both
+def test_own_slopes_are_what_complex_steps_give(law, params):
+    inputs = inputs_of(law)
+    raw = {name: np.array([[value]]) for name, value in params.items()}
+    slopes = law.slopes(raw, inputs)
+    if slopes is None:
+        assert type(law.surface(inputs)).__name__ == "PowerSumSurface"
+        return
+    for name, slope in zip(law.param_names, slopes, strict=True):
+        step = 1e-30
+        shifted = {**raw, name: raw[name] + 1j * step * raw[name]}
+        expected = np.asarray(law.loss(shifted, inputs)).imag / (step * params[name])
+        expected = np.broadcast_to(expected, np.shape(slope))
+        np.testing.assert_allclose(slope, expected, rtol=1e-7, atol=1e-10 * np.abs(expected).max())
