@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,6 +104,10 @@ class Checkpoint:
             if not path.exists():
                 continue
             try:
+                # torch reads without comparing the zip's own check sums.
+                with zipfile.ZipFile(path) as archive:
+                    if damaged := archive.testzip():
+                        raise ValueError(f"{damaged} in it is damaged")
                 data = torch.load(path, map_location="cpu", weights_only=True)
                 if data["version"] != VERSION or data["key"] != self.key:
                     raise ValueError("it is of another version or job")
@@ -112,9 +117,10 @@ class Checkpoint:
         return found
 
     def delete(self) -> None:
-        """Remove both files: the job is done."""
-        self.path.unlink(missing_ok=True)
-        self.previous.unlink(missing_ok=True)
+        """Remove both files: the job is done. One that cannot be removed does no harm."""
+        for path in (self.path, self.previous):
+            with contextlib.suppress(OSError):
+                path.unlink()
 
 
 def remove_leftovers(folder: Path) -> None:
