@@ -8,9 +8,11 @@ from hypothesis import given, settings, strategies as st
 from referee import needs_referee, reference, table
 
 import scaling_nb as snb
+from scaling_nb.columns import TEXT
 from scaling_nb.errors import FitError, TooFewRunsError
 from scaling_nb.fit.parabola import fit_parabola
 from scaling_nb.fit.slices import slices_of
+from scaling_nb.records import COLUMNS
 from scaling_nb.simulation import IsoFlopDesign, RandomDesign
 
 LAW = snb.published["besiroglu_2024"]
@@ -309,9 +311,10 @@ def test_a_million_runs_do_not_hang():
     budget = np.repeat(BUDGETS, 250_000)
     n = np.sqrt(budget / 120) * np.exp(rng.uniform(-1.5, 1.5, len(budget)))
     d = budget / 6 / n
-    blank = np.full(len(n), "", dtype=object)
-    columns = {name: blank if name in ("group", "excluded") else n for name in noisy().columns}
-    columns |= {"N": n, "D": d, "C": budget, "budget": budget, "run_id": blank}
+    blank, done = (np.full(len(n), word, dtype=object) for word in ("", "finished"))
+    none = np.full(len(n), np.nan)
+    columns = {name: blank if name in TEXT else none for name in COLUMNS} | {"status": done}
+    columns |= {"N": n, "D": d, "C": budget, "budget": budget}
     columns["loss"] = LAW.predict(n, d) * np.exp(0.01 * rng.normal(size=len(n)))
     fit = snb.fit_isoflop(snb.RunTable(columns=columns), bias=False)
     assert fit.exponent_N == pytest.approx(LAW.exponent_N, abs=0.01)
