@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,6 +15,9 @@ from ..laws.published import FRONTIERS, SURFACES, PublishedFrontier, PublishedSu
 from .allocate import Allocation
 from .notes import FitWarning
 from .result import LawFit
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Array = NDArray[np.float64]
 
@@ -137,11 +139,49 @@ def _frontier(name: str, item: PublishedFrontier) -> FrontierFit:
     )
 
 
-published: Mapping[str, Any] = MappingProxyType(
-    {
-        **{name: _surface(item) for name, item in SURFACES.items()},
-        **{name: _frontier(name, item) for name, item in FRONTIERS.items()},
-    }
-)
+class Literature(Mapping[str, Any]):
+    """Published laws by name; shows itself as a table of names, exponents and sources."""
+
+    def __init__(self) -> None:
+        self._laws = {name: _surface(item) for name, item in SURFACES.items()} | {
+            name: _frontier(name, item) for name, item in FRONTIERS.items()
+        }
+
+    def __getitem__(self, name: str) -> Any:
+        return self._laws[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._laws)
+
+    def __len__(self) -> int:
+        return len(self._laws)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row a law: name, exponent a of N* ∝ C^a, N*/D* at 1e21 FLOP, source."""
+        import pandas as pd
+
+        rows = []
+        for name, law in self._laws.items():
+            answer = law.allocate(1e21)
+            rows.append(
+                {
+                    "name": name,
+                    "a": law.exponent_N,
+                    "N* at 1e21": answer.n_params,
+                    "D*/N* at 1e21": answer.tokens_per_param,
+                    "source": law.source,
+                }
+            )
+        return pd.DataFrame(rows)
+
+    def __repr__(self) -> str:
+        return self.to_frame().to_string(index=False, float_format="{:.3g}".format)
+
+    def _repr_html_(self) -> str:
+        html: str = self.to_frame().to_html(index=False, float_format="{:.3g}".format)
+        return html
+
+
+published = Literature()
 """Published laws by name: a :class:`LawFit` where there is a surface, else a
 :class:`FrontierFit`. Both have ``allocate``, ``optimal``, ``exponent_N`` and ``source``."""

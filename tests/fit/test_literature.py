@@ -97,3 +97,10 @@ def test_conventions_are_said():
 def test_a_frontier_refuses_no_compute():
     with pytest.raises(FitError, match="positive"):
         snb.published["llama3_2024"].allocate(0)
+
+
+def test_the_literature_shows_itself():
+    frame = snb.published.to_frame()
+    assert list(frame["name"]) == list(snb.published)
+    assert "arXiv" in repr(snb.published)
+    assert snb.published._repr_html_().count("<tr") == len(snb.published) + 1
