@@ -1,8 +1,10 @@
 """Ready-made data, each with its size, licence, split, unique tokens and content hash."""
 
+from .digits import digits
+from .fashion_mnist import fashion_mnist
 from .files import text_files, token_memmap
 from .hub import cifar10, tinystories
-from .images import ImageData, Images, digits, fashion_mnist
+from .images import ImageData, Images
 from .stdlib_text import stdlib_text
 from .synthetic import SyntheticTokens, TeacherData, synthetic, teacher
 from .tokens import TextData, TokenData

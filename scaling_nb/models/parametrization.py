@@ -2,15 +2,15 @@
 
 For a width d against a base width d₀::
 
-    layer      initial std          learning rate
-    input      constant             η
-    hidden     1 / √fan_in          η · d₀ / d
-    output     0                    η · d₀ / d
-    norms      ones                 η
+    layer      initial std             learning rate     multiplier of a tied output
+    input      its own                 η                 -
+    hidden     1 / √fan_in             η · d₀ / d        -
+    output     0                       η · d₀ / d        d₀ / d
+    vectors    ones, zeros             η                 -
 
 so that the size of each layer's *update* does not depend on the width, and a rate tuned at one
 width holds at the others. Without it the grid of an IsoFLOP sweep is mistuned at one end, which
-moves the minimum.
+moves the minimum. ``scaling_nb.checks.coordinate_check`` sees whether it was done right.
 
 References
 ----------
@@ -20,12 +20,15 @@ Yang et al. 2022, "Tensor Programs V", table 8. Everett et al. 2024, table 1 (Ad
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import partial
+from typing import Any
 
 from torch import nn, optim
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from ..errors import RecipeError
 
 
 def init_fan_in(layers: Iterable[nn.Linear], *, gain: float = 1.0) -> None:
@@ -34,6 +37,11 @@ def init_fan_in(layers: Iterable[nn.Linear], *, gain: float = 1.0) -> None:
         nn.init.normal_(layer.weight, std=gain / math.sqrt(layer.in_features))
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)
+
+
+def output_multiplier(width: int, base_width: int) -> float:
+    """Return d₀ / d: by what to multiply the logits where the head's weight is the embedding's."""
+    return base_width / width
 
 
 def mup_adamw(
@@ -82,3 +90,113 @@ def _by_role(
             if id(p) not in scaled:
                 plain.setdefault(id(p), p)
     return list(scaled.values()), list(plain.values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MuP:
+    """muP for a module of your own, by the names of its layers.
+
+    >>> mup = MuP(inputs=["embedding"], hidden=["layers.*"], outputs=["head"],
+    ...           width="width", base_width=64, lr=1e-2)
+    >>> recipe = Recipe(mup.build(Net), size="width", optimizer=mup.optimizer)  # doctest: +SKIP
+
+    Attributes
+    ----------
+    inputs, hidden, outputs : sequences of str
+        Layers by role, as in ``model.named_modules()``; ``*`` stands for anything. A layer's name
+        covers everything inside it. Norms may be named anywhere.
+    width : str
+        The model's attribute that holds its width.
+    base_width : int
+        Width at which `lr` was tuned.
+    lr : float
+        Rate at the base width.
+    weight_decay : float
+        Of hidden and output matrices.
+    """
+
+    inputs: tuple[str, ...]
+    hidden: tuple[str, ...]
+    outputs: tuple[str, ...]
+    width: str = "width"
+    base_width: int
+    lr: float
+    weight_decay: float = 0.1
+
+    def __post_init__(self) -> None:
+        for role in ("inputs", "hidden", "outputs"):
+            names = getattr(self, role)
+            names = (names,) if isinstance(names, str) else tuple(names)
+            object.__setattr__(self, role, names)
+
+    def build(self, build_model: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+        """Return a function that builds the model and initialises it by :meth:`initialise`."""
+        return partial(_build, self, build_model)
+
+    def initialise(self, model: nn.Module) -> None:
+        """Draw hidden linear layers from N(0, 1/fan_in) and set output layers to zero.
+
+        Inputs, norms and layers other than ``nn.Linear`` keep their own initialisation.
+
+        Raises
+        ------
+        RecipeError
+            If a name matches no layer, or a layer with parameters has no role.
+        """
+        _, hidden, outputs = self._layers(model)
+        init_fan_in(m for part in hidden for m in part.modules() if isinstance(m, nn.Linear))
+        for part in outputs:
+            for p in part.parameters():
+                nn.init.zeros_(p)
+
+    def optimizer(self, model: nn.Module) -> optim.AdamW:
+        """Return AdamW with each layer's rate.
+
+        Raises
+        ------
+        RecipeError
+            As :meth:`initialise`, or where the model has no such width.
+        """
+        inputs, hidden, outputs = self._layers(model)
+        width = getattr(model, self.width, None)
+        if not isinstance(width, int):
+            raise RecipeError(
+                f"{type(model).__name__} has no integer attribute {self.width!r}. Store the width "
+                "in the model, and name that attribute as width=."
+            )
+        return mup_adamw(
+            inputs=inputs,
+            hidden=hidden,
+            outputs=outputs,
+            width=width,
+            base_width=self.base_width,
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+        )
+
+    def _layers(self, model: nn.Module) -> tuple[list[nn.Module], ...]:
+        named = dict(model.named_modules())
+        found = []
+        for patterns in (self.inputs, self.hidden, self.outputs):
+            names = [n for n in named if any(fnmatchcase(n, pattern) for pattern in patterns)]
+            for pattern in patterns:
+                if not any(fnmatchcase(n, pattern) for n in named):
+                    raise RecipeError(
+                        f"no layer of {type(model).__name__} is called {pattern!r}. Its layers "
+                        f"are {', '.join(filter(None, named))}."
+                    )
+            found.append([named[n] for n in names])
+        covered = {id(p) for role in found for m in role for p in m.parameters()}
+        bare = [n for n, p in model.named_parameters() if id(p) not in covered]
+        if bare:
+            raise RecipeError(
+                f"{', '.join(bare)} belong to no named layer, so muP has no rate for them. Name "
+                "their layers under inputs, hidden or outputs (norms under any)."
+            )
+        return tuple(found)
+
+
+def _build(mup: MuP, build_model: Callable[..., nn.Module], **kwargs: Any) -> nn.Module:
+    model = build_model(**kwargs)
+    mup.initialise(model)
+    return model

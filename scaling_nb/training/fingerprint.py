@@ -32,6 +32,8 @@ def describe(value: Any) -> Any:
     if isinstance(value, torch.Tensor | np.ndarray):
         array = value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else value
         return [str(array.dtype), list(array.shape), content_hash(array.tobytes().hex())]
+    if inspect.ismethod(value):
+        return ["method", describe(value.__func__), describe(value.__self__)]
     if callable(value) and not isinstance(value, torch.nn.Module):
         return _describe_callable(value)
     return f"{type(value).__module__}.{type(value).__qualname__}: {value!r}"
