@@ -142,10 +142,10 @@ FRONTIERS: Mapping[str, PublishedFrontier] = {
     ),
     "hoffmann_2022_approach2": PublishedFrontier(
         variable="N",
-        coefficient=67e9 * 6.88e23**-0.49,
+        coefficient=10e9 * 1.32e22**-0.49,
         exponent=0.49,
         exponent_interval=(0.462, 0.534),
-        source="Hoffmann et al. 2022, table 2 (exponent) and table A3 (67 B at 6.88e23 FLOP)",
+        source="Hoffmann et al. 2022, table 2 (exponent) and table A3 (10 B at 1.32e22 FLOP)",
     ),
     "llama3_2024": PublishedFrontier(
         variable="D",

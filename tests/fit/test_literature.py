@@ -26,16 +26,19 @@ def test_every_published_law_answers_with_its_source(name):
 @pytest.mark.parametrize(
     ("name", "compute", "n_params"),
     [
-        # Hoffmann et al. 2022, table 3 (approach 1), and their reading of Kaplan et al. 2020.
+        # Hoffmann et al. 2022, tables 3 and A3, and their reading of Kaplan et al. 2020.
         ("hoffmann_2022_approach1", 1.92e19, 400e6),
         ("hoffmann_2022_approach1", 1.23e22, 10e9),
         ("hoffmann_2022_approach1", 3.85e24, 175e9),
         ("hoffmann_2022_approach1", 1.27e26, 1e12),
+        ("hoffmann_2022_approach2", 1.84e19, 400e6),
+        ("hoffmann_2022_approach2", 1.32e22, 10e9),
+        ("hoffmann_2022_approach2", 1.18e25, 280e9),
         ("kaplan_2020_frontier", 1e21, 4.68e9),
     ],
 )
 def test_tables_of_the_papers_are_met(name, compute, n_params):
-    assert snb.published[name].allocate(compute).n_params == pytest.approx(n_params, rel=0.04)
+    assert snb.published[name].allocate(compute).n_params == pytest.approx(n_params, rel=0.035)
 
 
 def test_approach_3_would_have_made_chinchilla_40_billion():
