@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -57,7 +58,7 @@ class Allocation:
         Predicted, in the unit of the fit's losses.
     tokens_per_param : float
     intervals : mapping of str to (low, high)
-        90 % bootstrap interval of each of the four answers; empty without a bootstrap.
+        Bootstrap interval at ``level`` of each of the four answers; empty without a bootstrap.
     near_optimal : (low, high), parameters
         Sizes whose loss at the same compute is within ``within`` of the best.
     within : float
@@ -72,6 +73,8 @@ class Allocation:
         Unique tokens, and passes over them.
     inference_tokens, lifetime_compute : float
         Tokens the model will serve, and training plus inference FLOP.
+    level : float
+        Of the intervals.
     notes : tuple of FitWarning
     """
 
@@ -90,13 +93,14 @@ class Allocation:
     epochs: float = 1.0
     inference_tokens: float = 0.0
     lifetime_compute: float
+    level: float = 0.90
     notes: tuple[FitWarning, ...] = ()
 
     def __str__(self) -> str:
         return "\n".join(_lines(self))
 
     def _repr_html_(self) -> str:
-        return "<pre>" + "\n".join(_lines(self)) + "</pre>"
+        return f"<pre>{escape(str(self))}</pre>"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,15 +145,13 @@ def solve(law: Law, rows: Floats, question: Question, flops: FlopModel) -> dict[
     params = {name: rows[:, i] for i, name in enumerate(law.param_names)}
     compute = question.compute
     n, d = (np.array(x, float) for x in optimum(law, params, compute, flops))
-    unique = d
+    unique, capped = None, np.zeros(len(rows), dtype=bool)
     if question.n_params is not None:
         n = np.full(len(rows), float(question.n_params))
         d = np.broadcast_to(flops.tokens(compute, n), n.shape)
-        unique = d
     elif question.n_tokens is not None:
         d = np.full(len(rows), float(question.n_tokens))
         n = np.full(len(rows), _size_for(compute, float(question.n_tokens), flops))
-        unique = d
     elif question.max_tokens is not None:
         unique = np.minimum(d, question.max_tokens)
         capped = d > question.max_tokens
@@ -158,18 +160,20 @@ def solve(law: Law, rows: Floats, question: Question, flops: FlopModel) -> dict[
             n[capped], d[capped] = n_capped, d_capped
     elif question.inference_tokens:
         n, d = _with_inference(law, params, question, flops, n)
-        unique = d
-    extended = _with_repeat_law(law, params)
-    if question.max_tokens is not None:
-        loss = DataConstrainedLaw().loss(extended, {"N": n, "D": d, "unique_tokens": unique})
-    else:
-        loss = law.predict(params, n, d)
+    loss = np.array(law.predict(params, n, d))
+    if unique is not None and capped.any():
+        extended = {
+            name: value[capped] if np.ndim(value) else value
+            for name, value in _with_repeat_law(law, params).items()
+        }
+        inputs = {"N": n[capped], "D": d[capped], "unique_tokens": unique[capped]}
+        loss[capped] = DataConstrainedLaw().loss(extended, inputs)
     return {
         "n_params": n,
         "n_tokens": np.asarray(d, float),
         "loss": np.asarray(loss, float),
         "compute": np.asarray(flops.compute(n, d), float),
-        "unique": np.asarray(unique, float),
+        "unique": np.asarray(d if unique is None else unique, float),
     }
 
 
@@ -305,6 +309,7 @@ def answer(
         epochs=epochs,
         inference_tokens=question.inference_tokens,
         lifetime_compute=point["compute"] + 2.0 * point["n_params"] * question.inference_tokens,
+        level=level,
         notes=tuple(_notes(law, intervals, extrapolation, epochs)),
     )
 
@@ -332,7 +337,7 @@ def _notes(
     if high > WIDE * low:
         yield FitWarning(
             code="interval_says_nothing",
-            message=f"The 90 % interval of N spans {low:.2g} to {high:.2g}: the runs do not say.",
+            message=f"The interval of N spans {low:.2g} to {high:.2g}: the runs do not say.",
             remedy="Add runs: more budgets, and sizes on both sides of each minimum.",
             values={"low": low, "high": high},
         )
@@ -349,7 +354,8 @@ def _notes(
 def _lines(answer: Allocation) -> list[str]:
     def line(label: str, value: float, key: str) -> str:
         interval = answer.intervals.get(key)
-        shown = f"  (90 %: {interval[0]:.4g} to {interval[1]:.4g})" if interval else ""
+        ends = f"{interval[0]:.4g} to {interval[1]:.4g}" if interval else ""
+        shown = f"  ({100 * answer.level:.0f} %: {ends})" if interval else ""
         return f"{label:<20}{value:.4g}{shown}"
 
     lines = [

@@ -62,7 +62,18 @@ class FlopModel:
         return self.per_param_token(n_params) * n_params * n_tokens
 
     def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready mapping; a person's own function is known by its label only."""
+        """Return a JSON-ready mapping.
+
+        Raises
+        ------
+        FitError
+            For a person's own function, which JSON cannot hold.
+        """
+        if self.function is not None:
+            raise FitError(
+                "a function that counts FLOP cannot be written as JSON. Write "
+                "fit.with_flops('counted') or fit.with_flops(k) with a number k instead."
+            )
         return {
             "label": self.label,
             "constant": self.constant,

@@ -64,6 +64,14 @@ def require_enough(law: Law, table: RunTable, constraints: Constraints) -> None:
                 f"all runs have the same {name}, so {law.name} cannot tell what {name} does. Add "
                 f"runs with two or more other values of {name}."
             )
+    if len(law.inputs) == 1:
+        (only,) = law.inputs
+        distinct = len(np.unique(np.round(np.log(table.column(only).astype(float)), 3)))
+        if distinct < n_free:
+            raise TooFewRunsError(
+                f"{law.name} of {only} has {n_free} free parameters, but the runs have only "
+                f"{distinct} distinct values of {only}. Add runs at other values."
+            )
     if answers_both(law) and not {"E", "alpha", "beta"} <= set(constraints.fixed):
         compute = np.log(table.N * table.D)
         if np.ptp(compute) < np.log(ONE_BUDGET):

@@ -45,7 +45,7 @@ class LawFit:
     params : mapping of str to float
         Raw units: N in parameters, D in tokens, C in FLOP.
     intervals : mapping of str to (low, high)
-        At ``level``, from the bootstrap; empty without one.
+        Bootstrap percentiles at ``level``; empty without a bootstrap.
     status : str
         See :data:`FitStatus`.
     warnings : tuple of FitWarning
@@ -75,7 +75,7 @@ class LawFit:
     level : float
         Of every interval.
     profile_intervals : mapping of str to (low, high)
-        From the profile likelihood, for E and for the exponent a (``"exponent_N"``).
+        90 %, from the profile likelihood, for E and for the exponent a (``"exponent_N"``).
     """
 
     law: Law

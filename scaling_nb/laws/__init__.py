@@ -10,6 +10,7 @@ from .base import Constraints, Law, Parameter, Surface
 from .chinchilla import ChinchillaLaw
 from .data_constrained import DataConstrainedLaw
 from .kaplan import KaplanLaw
+from .numeric import NumericLaw
 from .power_law import PowerLaw
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "DataConstrainedLaw",
     "KaplanLaw",
     "Law",
+    "NumericLaw",
     "Parameter",
     "PowerLaw",
     "Surface",

@@ -2,14 +2,14 @@
 
 A :class:`Law` is what a person names and reads. A :class:`Surface` is the same law laid over
 one table's inputs, in coordinates that a solver likes. To add a law, write one file with one
-:class:`Law` that has ``loss`` and ``starts``; derivatives then come by complex steps
-(:mod:`.numeric`). A law that is worth the trouble has ``slopes`` too, or its own ``surface``.
+:class:`.numeric.NumericLaw` that has ``loss`` and ``starts``: derivatives then come by complex
+steps. A law that is worth the trouble has ``slopes`` too, or its own ``surface``.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, is_dataclass
 from typing import Any, ClassVar, Literal
 
@@ -169,13 +169,6 @@ class Law(ABC):
     def starts(self, inputs: Mapping[str, Floats], loss: Floats, weight: Floats) -> Floats:
         """Propose raw parameters to start a fit from, shape (n_starts, n_params)."""
 
-    def slopes(self, params: Mapping[str, Any], inputs: Mapping[str, Any]) -> Sequence[Any] | None:
-        """Return ∂L/∂p for each parameter in raw units, or None: then by complex steps.
-
-        Only a matter of speed: the bootstrap of a law without it is several times slower.
-        """
-        return None
-
     def predict(
         self,
         params: Mapping[str, Any],
@@ -239,6 +232,7 @@ class Law(ABC):
         """Return A/N^α + B/D^β of :meth:`frontier` for a given loss."""
         raise FitError(f"{self.name} has no compute-optimal frontier. Fit ChinchillaLaw.")
 
+    @abstractmethod
     def surface(self, inputs: Mapping[str, Floats], constraints: Constraints = FREE) -> Surface:
         """Lay the law over one table's inputs.
 
@@ -248,9 +242,6 @@ class Law(ABC):
         constraints : Constraints
             What will be held still: a surface may choose its coordinates by it.
         """
-        from .numeric import NumericSurface
-
-        return NumericSurface.over(self, inputs, constraints)
 
     def to_spec(self) -> dict[str, Any]:
         """Return a JSON-ready description; :func:`scaling_nb.laws.law_from_spec` reads it."""

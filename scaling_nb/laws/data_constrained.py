@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .base import Floats, Frontier, Input, Law, Parameter
+from .base import Floats, Frontier, Input, Parameter
 from .chinchilla import ChinchillaLaw
+from .numeric import NumericLaw
 
 _BASE = ChinchillaLaw().parameters
 _PARAMETERS = (
@@ -46,7 +47,7 @@ def _saturation_slope(repeats: Any, star: Any) -> Any:
 
 
 @dataclass(frozen=True, slots=True)
-class DataConstrainedLaw(Law):
+class DataConstrainedLaw(NumericLaw):
     """L = E + A / N'^α + B / D'^β, with N', D' the effective parameters and tokens.
 
     D' = U_D [1 + R_D* (1 - e^(-R_D / R_D*))], R_D = D / U_D - 1, where U_D is the number of unique

@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .base import FREE, Floats, Frontier, Input, Law, Parameter
+from .base import FREE, Floats, Frontier, Input, Parameter
 from .chinchilla import ChinchillaLaw
+from .numeric import NumericLaw
 
 _PARAMETERS = (
     Parameter(name="N_c", symbol="N_c", meaning="scale of N, parameters", low=1e-30, high=1e60),
@@ -26,7 +27,7 @@ _PARAMETERS = (
 
 
 @dataclass(frozen=True, slots=True)
-class KaplanLaw(Law):
+class KaplanLaw(NumericLaw):
     """L(N, D) = [(N_c / N)^(α_N / α_D) + D_c / D]^α_D.
 
     References

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from scaling_nb import ChinchillaLaw, DataConstrainedLaw, LawFit, PowerLaw, fit_law
+from scaling_nb import (
+    ChinchillaLaw,
+    DataConstrainedLaw,
+    KaplanLaw,
+    LawFit,
+    PowerLaw,
+    fit_law,
+)
 from scaling_nb.errors import FitError
 from scaling_nb.fit.allocate import PUBLISHED_REPEATS
 
@@ -143,3 +152,33 @@ def test_answers_show_themselves(fitted):
     assert "parameters N" in str(answer)
     assert "90 %" in answer._repr_html_()
     assert "within 0.5 % of best loss" in str(answer)
+
+
+def test_enough_data_needs_no_law_of_repeats():
+    fit = LawFit(
+        law=KaplanLaw(),
+        params={"N_c": 6.4e13, "D_c": 1.8e13, "alpha_N": 0.076, "alpha_D": 0.103},
+        status="published",
+    )
+    assert fit.allocate(C, max_tokens=1e15) == fit.allocate(C)
+    with pytest.raises(FitError, match="no form for repeated tokens"):
+        fit.allocate(C, max_tokens=1e7)
+
+
+def test_a_fitted_law_of_repeats_is_used_as_it_is():
+    params = {**TRUE, "R_D_star": 60.0, "R_N_star": 3.0}
+    fit = LawFit(law=DataConstrainedLaw(), params=params, status="published")
+    answer = fit.allocate(C, max_tokens=5e9)
+    known = fit.predict(answer.n_params, answer.n_tokens, unique_tokens=5e9)
+    assert answer.loss == pytest.approx(known, rel=1e-12)
+    poorer = replace(fit, params={**params, "R_D_star": 6.0})
+    assert answer.loss < poorer.allocate(C, max_tokens=5e9).loss
+    assert answer.notes == ()
+
+
+def test_the_level_is_shown_as_it_is(fitted):
+    narrow = replace(fitted, level=0.5)
+    assert np.ptp(narrow.allocate(C).intervals["loss"]) < np.ptp(
+        fitted.allocate(C).intervals["loss"]
+    )
+    assert "50 %" in str(narrow.allocate(C))

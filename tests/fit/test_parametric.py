@@ -274,3 +274,9 @@ def test_two_hundred_thousand_runs_take_the_short_way():
         width = high - low
         assert low - width < value < high + width
         assert width < 0.05 * value
+
+
+def test_a_curve_needs_as_many_values_as_parameters():
+    base = runs()
+    with pytest.raises(TooFewRunsError, match="distinct values of C"):
+        fit_law(base.where(C=(None, 2e19)), PowerLaw("C"))

@@ -163,3 +163,8 @@ def test_optimal_is_allocate_without_the_rest(fit):
     n, d = fit.optimal([1e19, 1e21])
     assert n[1] == pytest.approx(fit.allocate(1e21).n_params)
     assert d[0] == pytest.approx(fit.allocate(1e19).n_tokens)
+
+
+def test_a_function_cannot_be_written(fit):
+    with pytest.raises(FitError, match="cannot be written"):
+        fit.with_flops(lambda n: 6.0 + 0.0 * n).to_json()
