@@ -156,6 +156,8 @@ def allocation_table(
 
 
 def _three_digits(value: float) -> str:
+    if value >= 1000:
+        return f"{value:,.0f}"
     return f"{value:.3g}" if value >= 10 else f"{value:.3f}"
 
 

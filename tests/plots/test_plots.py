@@ -195,14 +195,22 @@ def test_a_comparison_draws_what_answered():
         assert sum(len(t.x) for t in drawing.data) == len(comparison_bars(comparison, quantity))
 
 
-def test_curves_are_thinned_and_named_by_size():
-    family = simulate_curves(LAW, [1e8, 1e9], 1e11, points=5000)
+def test_long_curves_are_averaged_and_named_by_size():
+    family = simulate_curves(LAW, [1e8, 1e9], 1e11, 0.2, points=5000)
     lines = curve_lines(family)
     assert [line.label for line in lines] == ["N 100 M", "N 1 B"]
     for line, curve in zip(lines, family, strict=True):
-        assert len(line.x) <= 400
-        assert (line.x[0], line.x[-1]) == (curve.tokens[0], curve.tokens[-1])
-    assert curve_lines(family, x="flops")[1].x[-1] == pytest.approx(6e20)
+        assert 100 < len(line.x) <= 150
+        assert curve.tokens[0] <= line.x[0] < line.x[-1] <= curve.tokens[-1]
+        clean = LAW.predict(np.full(len(line.x), curve.N), line.x)
+        assert np.std(np.log(line.loss / clean)) < 0.06
+    assert curve_lines(family, x="flops")[1].x[-1] == pytest.approx(6e20, rel=0.05)
+
+
+def test_short_curves_are_drawn_as_they_are():
+    (curve,) = simulate_curves(LAW, [1e8], 1e11, points=50)
+    (line,) = curve_lines([curve])
+    np.testing.assert_array_equal(line.loss, curve.loss)
 
 
 def test_the_envelope_lies_on_the_curves():
