@@ -11,21 +11,28 @@ from typing import TYPE_CHECKING, Any
 
 _HOME = {
     "Allocation": "fit",
+    "AnswerPanel": "ui",
     "ChinchillaLaw": "laws",
+    "Classroom": "classroom",
     "Comparison": "fit",
     "CoordinateCheck": "checks",
     "Curve": "curves",
+    "Dashboard": "ui",
     "DataConstrainedLaw": "laws",
     "DataError": "errors",
     "EnvelopeFit": "fit",
     "FitError": "errors",
+    "FitPanel": "ui",
     "FitWarning": "fit",
     "FrontierFit": "fit",
+    "Instructor": "classroom",
     "IsoFlopFit": "fit",
     "KaplanLaw": "laws",
     "LawFit": "fit",
+    "LossChart": "ui",
     "LrCheck": "checks",
     "PlanError": "errors",
+    "PlanPanel": "ui",
     "PowerLaw": "laws",
     "Recipe": "training.recipe",
     "RecipeError": "errors",
@@ -43,6 +50,7 @@ _HOME = {
     "SweepPlan": "plan",
     "SweepStatus": "sweep",
     "TooFewRunsError": "errors",
+    "TrainPanel": "ui",
     "backtest": "fit",
     "compare": "fit",
     "coordinate_check": "checks",
@@ -64,21 +72,28 @@ _ROOMS = ("datasets", "laws", "models", "plots")
 
 __all__ = [
     "Allocation",
+    "AnswerPanel",
     "ChinchillaLaw",
+    "Classroom",
     "Comparison",
     "CoordinateCheck",
     "Curve",
+    "Dashboard",
     "DataConstrainedLaw",
     "DataError",
     "EnvelopeFit",
     "FitError",
+    "FitPanel",
     "FitWarning",
     "FrontierFit",
+    "Instructor",
     "IsoFlopFit",
     "KaplanLaw",
     "LawFit",
+    "LossChart",
     "LrCheck",
     "PlanError",
+    "PlanPanel",
     "PowerLaw",
     "Recipe",
     "RecipeError",
@@ -96,6 +111,7 @@ __all__ = [
     "SweepPlan",
     "SweepStatus",
     "TooFewRunsError",
+    "TrainPanel",
     "backtest",
     "compare",
     "coordinate_check",
@@ -142,6 +158,10 @@ if TYPE_CHECKING:  # so that type checkers and editors see the names too
         LrCheck as LrCheck,
         coordinate_check as coordinate_check,
         lr_check as lr_check,
+    )
+    from .classroom import (
+        Classroom as Classroom,
+        Instructor as Instructor,
     )
     from .curves import (
         Curve as Curve,
@@ -207,4 +227,12 @@ if TYPE_CHECKING:  # so that type checkers and editors see the names too
     )
     from .training.recipe import (
         Recipe as Recipe,
+    )
+    from .ui import (
+        AnswerPanel as AnswerPanel,
+        Dashboard as Dashboard,
+        FitPanel as FitPanel,
+        LossChart as LossChart,
+        PlanPanel as PlanPanel,
+        TrainPanel as TrainPanel,
     )
