@@ -15,7 +15,7 @@ from ..fit import EnvelopeFit
 from .style import INK, axis, colour, count, figure
 
 Array = NDArray[np.float64]
-MAX_POINTS = 150
+MAX_POINTS = 60
 """Points drawn of each curve; a longer one is averaged over as many bins, even in ln x, since
 single batches scatter far more than models differ."""
 

@@ -200,11 +200,11 @@ def test_long_curves_are_averaged_and_named_by_size():
     lines = curve_lines(family)
     assert [line.label for line in lines] == ["N 100 M", "N 1 B"]
     for line, curve in zip(lines, family, strict=True):
-        assert 100 < len(line.x) <= 150
+        assert 40 < len(line.x) <= 60
         assert curve.tokens[0] <= line.x[0] < line.x[-1] <= curve.tokens[-1]
         clean = LAW.predict(np.full(len(line.x), curve.N), line.x)
         assert np.std(np.log(line.loss / clean)) < 0.06
-    assert curve_lines(family, x="flops")[1].x[-1] == pytest.approx(6e20, rel=0.05)
+    assert curve_lines(family, x="flops")[1].x[-1] == pytest.approx(6e20, rel=0.1)
 
 
 def test_short_curves_are_drawn_as_they_are():
