@@ -123,35 +123,43 @@ def evaluate(problem: Problem, z: Floats, weight: Floats) -> tuple[Floats, ...]:
     weight : ndarray, shape (n_runs,) or (n_batch, n_runs)
     """
     batch, runs, q = len(z), len(problem.observed), z.shape[1]
-    value, gradient = np.zeros(batch), np.zeros((batch, q))
-    hessian, gauss = np.zeros((batch, q, q)), np.zeros((batch, q, q))
+    if batch * runs <= _CHUNK:
+        return _evaluate_part(problem, problem.surface, problem.observed, z, weight)
+    total = np.zeros(batch), np.zeros((batch, q)), np.zeros((batch, q, q)), np.zeros((batch, q, q))
     run_step = min(runs, _CHUNK)
     batch_step = max(1, _CHUNK // runs)
-    plain = problem.mixing.shape[0] == q
     for lo in range(0, runs, run_step):
         rows = slice(lo, lo + run_step)
         surface = problem.surface if runs <= _CHUNK else problem.surface.take(np.arange(runs)[rows])
         observed = problem.observed[rows]
         for at in range(0, batch, batch_step):
             part = slice(at, at + batch_step)
-            theta = problem.theta(z[part])
             w = weight[rows] if weight.ndim == 1 else weight[part, rows]
-            predicted, jacobian = surface.derivatives(theta)
-            terms = problem.objective.terms(observed, predicted, w)
-            bend = surface.curvature(theta, jacobian, terms.slope)
-            if not plain:
-                bend = problem.mixing.T @ bend @ problem.mixing
-                jacobian = problem.mixing.T @ jacobian
-            transposed = jacobian.swapaxes(1, 2)
-            value[part] += terms.value.sum(axis=1)
-            gradient[part] += (jacobian @ terms.slope[:, :, None])[:, :, 0]
-            majorised = (jacobian * terms.majorant[:, None]) @ transposed
-            gauss[part] += majorised
-            if terms.bend is terms.majorant:
-                hessian[part] += majorised + bend
-            else:
-                hessian[part] += (jacobian * terms.bend[:, None]) @ transposed + bend
-    return value, gradient, hessian, gauss
+            found = _evaluate_part(problem, surface, observed, z[part], w)
+            for array, fresh in zip(total, found, strict=True):
+                array[part] += fresh
+    return total
+
+
+def _evaluate_part(
+    problem: Problem, surface: Surface, observed: Floats, z: Floats, weight: Floats
+) -> tuple[Floats, ...]:
+    """Evaluate as many members and runs as fit into the cache."""
+    theta = problem.theta(z)
+    predicted, jacobian = surface.derivatives(theta)
+    terms = problem.objective.terms(observed, predicted, weight)
+    bend = surface.curvature(theta, jacobian, terms.slope)
+    if problem.mixing.shape[0] != problem.mixing.shape[1]:
+        bend = problem.mixing.T @ bend @ problem.mixing
+        jacobian = problem.mixing.T @ jacobian
+    transposed = jacobian.swapaxes(1, 2)
+    gauss = (jacobian * terms.majorant[:, None]) @ transposed
+    if terms.bend is terms.majorant:
+        hessian = gauss + bend
+    else:
+        hessian = (jacobian * terms.bend[:, None]) @ transposed + bend
+    gradient = (jacobian @ terms.slope[:, :, None])[:, :, 0]
+    return terms.value.sum(axis=1), gradient, hessian, gauss
 
 
 def values(problem: Problem, z: Floats, weight: Floats) -> Floats:

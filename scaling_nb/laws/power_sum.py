@@ -212,30 +212,39 @@ def _non_negative(
     held : sequence of float or None, length p
         Coefficients held at a value.
     """
-    known = np.zeros_like(moment)
-    reduced, base = moment, np.zeros(moment.shape[1:])
+    reduced = moment
+    base: Floats = np.zeros(moment.shape[1:])
     free = [i for i, value in enumerate(held) if value is None]
     if len(free) < len(held):
+        known = np.zeros_like(moment)
         for i, value in enumerate(held):
             known[i] = 0.0 if value is None else value
         reduced = moment - np.einsum("ij...,j...->i...", gram, known)
         base = np.einsum("i...,i...->...", known, -moment - reduced)
-    cost, best = base.copy(), known.copy()
+    shape = base.shape
+    gram = gram.reshape(len(held), len(held), -1)
+    reduced, base = reduced.reshape(len(held), -1), base.ravel()
+    resting = np.array([value or 0.0 for value in held])[:, None]
+    cost, best = base.copy(), np.tile(resting, (1, len(base)))
+    todo: Any = slice(None)
     for size in range(len(free), 0, -1):
         for chosen in combinations(free, size):
-            solution = _cramer(gram, reduced, chosen)
+            solution = _cramer(gram[:, :, todo], reduced[:, todo], chosen)
             with np.errstate(invalid="ignore"):  # a singular case has no finite solution
-                here = base - sum(reduced[i] * c for i, c in zip(chosen, solution, strict=True))
-            ok = (np.min(solution, axis=0) >= 0) & (here < cost)
-            if not ok.any():
-                continue
-            cost = np.where(ok, here, cost)
-            for i in free:
-                here_i = solution[chosen.index(i)] if i in chosen else 0.0
-                best[i] = np.where(ok, here_i, best[i])
-            if size == len(free) and ok.all():
-                return cost, best
-    return cost, best
+                gain = sum(reduced[i, todo] * c for i, c in zip(chosen, solution, strict=True))
+                here = base[todo] - gain
+            ok = (np.min(solution, axis=0) >= 0) & (here < cost[todo])
+            at = np.arange(len(base))[todo][ok]
+            cost[at] = here[ok]
+            best[:, at] = resting
+            for i, c in zip(chosen, solution, strict=True):
+                best[i, at] = c[ok]
+            if size == len(free):
+                # Where all are positive nothing is better; the other cases are for the rest.
+                todo = np.flatnonzero(cost == base)
+                if not len(todo):
+                    break
+    return cost.reshape(shape), best.reshape(len(held), *shape)
 
 
 def _cramer(gram: Floats, moment: Floats, chosen: Sequence[int]) -> list[Floats]:
