@@ -16,7 +16,7 @@ class Net(nn.Module):
     def forward(self, x):
         return self.head(self.embedding(x))
 
-recipe = snb.Recipe(Net, size="width", sizes=[2, 4, 8], dataset=np.arange(90_000) % 5, batch_size=4,
+recipe = snb.Recipe(Net, size="width", sizes=[2, 4, 8, 16], dataset=np.arange(90_000) % 5, batch_size=4,
                     tokens_per_sample=8, optimizer={"lr": 1e-2}, eval_tokens=64)
 not_a_recipe = 3
 """
@@ -39,9 +39,9 @@ def test_help_names_every_command(capsys):
 
 
 def test_plan_shows_runs_and_cost_and_trains_nothing(recipe_file, capsys):
-    assert main(["plan", f"{recipe_file}:recipe", "--budgets", "1e6", "2e6"]) == 0
+    assert main(["plan", f"{recipe_file}:recipe", "--budgets", "5e5", "1e6"]) == 0
     out = capsys.readouterr().out
-    assert "runs of Net: width 2 to 8" in out
+    assert "runs of Net: width 2 to 16" in out
     assert "kWh" in out
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from scaling_nb import RunTable, fit_isoflop, quickstart_plan, quickstart_recipe
 
-BUDGETS = ["4e9", "8e9"]
+BUDGETS = ["2e9", "4e9"]
 
 
 def command(*words: str) -> list[str]:
@@ -50,7 +50,7 @@ def test_it_writes_what_it_says(finished):
         assert (folder / name).stat().st_size > 0
         assert name == "runs.db" or f"wrote {folder / name}" in done.stdout
     table = RunTable.from_csv(folder / "runs.csv")
-    assert len(table) == 10
+    assert len(table) == 7
     assert (table.L < 3.6).all()
     fit = fit_isoflop(table)
     assert (folder / "allocation.csv").exists() == (fit.trends is not None)
@@ -87,7 +87,7 @@ def test_ctrl_c_stops_cleanly_and_it_continues_to_the_same_end(finished, tmp_pat
         words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     seen = ""
-    while " 1/10" not in seen:
+    while " 1/7" not in seen:
         character = process.stderr.read(1)
         assert character, seen
         seen += character
@@ -95,7 +95,7 @@ def test_ctrl_c_stops_cleanly_and_it_continues_to_the_same_end(finished, tmp_pat
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in stderr
-    assert "of 10 runs are finished and kept" in stdout
+    assert "of 7 runs are finished and kept" in stdout
     assert f"To go on: python -m scaling_nb quickstart --out {out}" in stdout
     assert quickstart(out).returncode == 0
     results = [

@@ -46,4 +46,4 @@ def test_its_code_runs_as_it_stands(tmp_path):
         timeout=250,
     )
     assert done.returncode == 0, done.stderr
-    assert "n_params" in done.stdout
+    assert re.search(r"parameters N +\S+ +\(90 ?%: \S+ to \S+\)", done.stdout)

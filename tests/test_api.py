@@ -1,0 +1,191 @@
+"""The whole flow in one call."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from helpers import TinyLM
+from torch import nn
+from torch.utils.data import TensorDataset
+
+from scaling_nb import (
+    FitError,
+    PlanError,
+    Recipe,
+    RecipeError,
+    RunTable,
+    ScalingWarning,
+    Sweep,
+    SweepError,
+    SweepPlan,
+    find_optimal,
+    follow,
+    result_of,
+)
+from scaling_nb.api import analyse
+
+pytestmark = pytest.mark.filterwarnings("ignore::scaling_nb.ScalingWarning")
+
+OPTIONS = {"tokens_per_param": (0.0, 1e9), "max_epochs": 99.0, "min_steps": 10}
+
+
+class Net(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(4, width), nn.Tanh(), nn.Linear(width, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layers(x)
+
+
+@pytest.fixture
+def settings(tmp_path):
+    x = torch.randn(4000, 4, generator=torch.Generator().manual_seed(0))
+    return {
+        "size": "width",
+        "sizes": [2, 4, 8, 16],
+        "dataset": TensorDataset(x, torch.sin(x.sum(1, keepdim=True))),
+        "loss_fn": nn.MSELoss(),
+        "optimizer": {"lr": 1e-2},
+        "compute_budgets": [2e5, 4e5],
+        "store": tmp_path / "runs.db",
+        "progress": False,
+        "plan_options": OPTIONS,
+    }
+
+
+def test_one_call_trains_and_fits(settings):
+    result = find_optimal(Net, **settings)
+    assert isinstance(result.runs, RunTable)
+    assert len(result.runs) == len(result.plan.runs) == 8
+    assert [m.budget for m in result.fit.minima] == [2e5, 4e5]
+    assert set(result.curves) == set(result.runs.run_ids)
+    assert len(result.plot().data) > 0
+    assert "Approach 2" in str(result)
+    assert "<table" in result._repr_html_()
+
+
+def test_without_training_it_returns_the_plan(settings):
+    plan = find_optimal(Net, **settings, train=False)
+    assert isinstance(plan, SweepPlan)
+    assert not settings["store"].exists()
+
+
+def test_a_second_call_trains_nothing_anew(settings):
+    first = find_optimal(Net, **settings)
+    assert find_optimal(Net, **settings).runs.data_hash == first.runs.data_hash
+
+
+def test_a_recipe_may_be_given_ready_made(settings, tokens):
+    recipe = Recipe(TinyLM, size="width", sizes=[2, 4, 8], model_kwargs={"vocab_size": 11},
+                    dataset=tokens, tokens_per_sample=8, batch_size=4,
+                    optimizer={"lr": 1e-2})  # fmt: skip
+    keep = {k: settings[k] for k in ("store", "progress", "plan_options")}
+    plan = find_optimal(recipe, compute_budgets=[1e6], train=False, **keep)
+    assert plan.recipe_name == "TinyLM"
+    with pytest.raises(TypeError, match="loss_fn belong to the Recipe"):
+        find_optimal(recipe, compute_budgets=[1e6], loss_fn=nn.MSELoss(), **keep)
+
+
+def test_what_is_wrong_is_said_before_anything_is_trained(settings):
+    with pytest.raises(RecipeError, match="did you mean MSELoss"):
+        find_optimal(Net, **{**settings, "loss_fn": nn.MSELoss})
+    with pytest.raises(PlanError, match="not ascending"):
+        find_optimal(Net, **{**settings, "compute_budgets": [4e5, 2e5]})
+    assert not settings["store"].exists()
+
+
+class Breaks(Net):
+    broken = False
+
+    def forward(self, x):
+        if Breaks.broken and self.training and self.layers[0].out_features in self.bad:
+            raise RuntimeError("my bug")
+        return super().forward(x)
+
+
+@pytest.mark.filterwarnings("default::scaling_nb.ScalingWarning")
+def test_runs_that_fail_are_named_and_left_out(settings):
+    Breaks.broken, Breaks.bad = False, {16}
+    recipe = Recipe(
+        Breaks, **{k: settings[k] for k in ("size", "sizes", "dataset", "loss_fn", "optimizer")}
+    )
+    Breaks.broken = True
+    keep = {k: settings[k] for k in ("compute_budgets", "store", "progress", "plan_options")}
+    with pytest.warns(ScalingWarning, match=r"2 of 8 runs did not finish .*my bug.* left out"):
+        result = find_optimal(recipe, **keep)
+    assert len(result.runs) == 6
+
+
+def test_when_no_run_finishes_the_reason_is_the_error(settings):
+    Breaks.broken, Breaks.bad = False, {2, 4, 8, 16}
+    recipe = Recipe(
+        Breaks, **{k: settings[k] for k in ("size", "sizes", "dataset", "loss_fn", "optimizer")}
+    )
+    Breaks.broken = True
+    keep = {k: settings[k] for k in ("compute_budgets", "store", "progress", "plan_options")}
+    with pytest.raises(SweepError, match=r"no run finished \(RuntimeError: my bug\)"):
+        find_optimal(recipe, **keep)
+
+
+def test_following_needs_a_sweep_that_was_started(settings):
+    keep = {k: settings[k] for k in ("size", "sizes", "dataset", "loss_fn", "optimizer")}
+    recipe = Recipe(Net, **keep)
+    plan = find_optimal(recipe, compute_budgets=[2e5], train=False, plan_options=OPTIONS)
+    sweep = Sweep(recipe, plan, store=settings["store"])
+    with pytest.raises(SweepError, match=r"Call sweep.start\(\) first"):
+        follow(sweep)
+    sweep.start()
+    follow(sweep, background=True, progress=False)
+    assert sweep.wait(60)
+    assert len(result_of(sweep).runs) == 4
+
+
+@pytest.fixture
+def lawful(settings):
+    """A plan whose runs obey a known law, noise-free."""
+    from scaling_nb import ChinchillaLaw
+
+    law = ChinchillaLaw()
+    params = {"E": 1.7, "A": 400.0, "B": 400.0, "alpha": 0.34, "beta": 0.34}
+    rows = []
+    for budget in (1e18, 1e19, 1e20):
+        for n in np.geomspace(0.2, 5, 7) * (budget / 6 / 20) ** 0.5:
+            d = budget / 6 / n
+            rows.append({"N": n, "D": d, "C": budget, "budget": budget,
+                         "loss": float(law.predict(params, n, d))})  # fmt: skip
+    plan = find_optimal(Net, **settings, train=False)
+    import dataclasses
+
+    plan = dataclasses.replace(plan, budgets=(1e18, 1e19, 1e20))
+    return plan, RunTable.from_frame(pd.DataFrame(rows))
+
+
+def test_the_table_has_the_planned_budgets_and_two_beyond(lawful):
+    result = analyse(*lawful)
+    assert result.answers
+    table = result.chinchilla_table()
+    assert list(table["C"]) == [1e18, 1e19, 1e20, 1e21, 1e22]
+    assert list(result.chinchilla_table([1e19])["C"]) == [1e19]
+    # alpha = beta, A = B: N* = D* = sqrt(C / 6).
+    assert np.allclose(table["n_params"], np.sqrt(table["C"] / 6), rtol=0.02)
+
+
+def test_a_prediction_has_n_d_loss_and_intervals(lawful):
+    answer = analyse(*lawful).predict(1e21)
+    assert answer.n_params == pytest.approx(np.sqrt(1e21 / 6), rel=0.02)
+    assert answer.tokens_per_param == pytest.approx(answer.n_tokens / answer.n_params)
+    assert answer.extrapolation == pytest.approx(10)
+    assert {"n_params", "n_tokens", "loss"} <= set(answer.intervals)
+
+
+def test_without_two_optima_there_is_no_answer_but_a_reason(lawful):
+    plan, runs = lawful
+    result = analyse(plan, runs.where(lambda run: run["budget"] < 5e18))
+    assert not result.answers
+    with pytest.raises(FitError, match="power law needs two"):
+        result.predict(1e21)
+    assert "power law needs two" in " ".join(result.warnings)
+    assert "power law needs two" in str(result)
