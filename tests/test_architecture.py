@@ -36,7 +36,12 @@ ROOMS: dict[str, set[str]] = {
     "sweep": {"plan", "store", "events", "executors", "records", "errors", "book", "status",
               "training"},
     "api": {"plan", "sweep", "store", "executors", "fit", "plots", "records", "errors", "training"},
+    "checks": {"training", "plan", "plots", "records", "errors"},
+    "classroom_view": {"plots", "records", "errors"},
+    "classroom": {"classroom_view", "fit", "laws", "plots", "records", "errors"},
     "quickstart": {"api", "datasets", "models", "plan", "sweep", "training", "plots", "errors"},
+    "ui": {"plan", "sweep", "store", "events", "executors", "training", "fit", "plots", "laws",
+           "records", "curves", "flops", "errors", "cost", "grid"},
     "__main__": {"quickstart", "api", "sweep", "plan", "datasets", "training", "errors",
                  "fit_command"},
 }  # fmt: skip

@@ -1,0 +1,268 @@
+"""4 Answer: how big and how much data for a budget, how sure, and all of it to take away."""
+
+from __future__ import annotations
+
+import math
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import ipywidgets as w
+
+from ..errors import ScalingError
+from ..fit import Allocation
+from ..plots.report import allocation_table
+from ..plots.style import count
+from .analysis import Analysis, target_of
+from .board import Board, Snapshot, board_of
+from .comms import keep_listening
+from .controls import Mirror, button, labelled, row, section, title, warning_html, words
+from .live_chart import LiveChart
+from .take_away import RUNS, code_cell, latex, report, table_budgets
+from .ticker import shared_ticker
+
+
+class AnswerPanel:
+    """Slider and field for C; N, D and loss with intervals; the table; what can be taken away.
+
+    Parameters
+    ----------
+    source : RunTable, Sweep or Board
+    name : str
+        Heads the report.
+    chart : LiveChart, optional
+        Exported as PNG and SVG.
+    """
+
+    def __init__(
+        self, source: Board | Any, *, name: str = "Scaling law", chart: LiveChart | None = None
+    ) -> None:
+        self.board = board_of(source)
+        self.name, self._chart = name, chart
+        self._slider = Mirror(
+            labelled(
+                w.FloatLogSlider(value=1e15, min=6, max=27, step=0.02, readout=False),
+                "compute C",
+                "The budget to answer for, FLOP",
+                "360px",
+            ),
+            lambda value: self.board.ask(target=float(f"{value:.3g}")),
+        )
+        self._field = Mirror(
+            labelled(
+                w.Text(continuous_update=False), "C (FLOP)", "The budget as a number", "180px"
+            ),
+            lambda text: self._number(text, "target"),
+        )
+        self._cap = Mirror(
+            labelled(
+                w.Text(placeholder="no cap", continuous_update=False),
+                "unique tokens",
+                "Unique tokens there are: beyond them data repeat, and are worth less. Needs "
+                "Approach 3",
+                "190px",
+            ),
+            lambda text: self._number(text, "max_tokens"),
+        )
+        self._served = Mirror(
+            labelled(
+                w.Text(placeholder="none", continuous_update=False),
+                "tokens to serve",
+                "Tokens the model will generate in its life: many favour a smaller model. Needs "
+                "Approach 3",
+                "190px",
+            ),
+            lambda text: self._number(text, "inference_tokens"),
+        )
+        self._answer = words(kind="snb-answer")
+        self._details = words()
+        self._table = words()
+        self._code = w.Textarea(
+            description="code cell",
+            tooltip="Copy into a cell: the same numbers, without the panel",
+            disabled=False,
+            layout={"width": "100%"},
+            style={"description_width": "initial"},
+        )
+        self._code.add_class("snb-code")
+        self._code.layout.display = "none"
+        self._written = words(kind="snb-written")
+        exports = [
+            button("code cell", self._show_code, "Plain Python that gives these numbers again"),
+            button("CSV", lambda: self._write("csv"), "Runs, exclusions with reasons, and answers"),
+            button("LaTeX", lambda: self._write("tex"), "The table for a paper"),
+            button("HTML report", lambda: self._write("html"), "One page, offline, to send around"),
+        ]
+        if chart is not None:
+            exports += [
+                button("PNG", lambda: self._picture("png"), "The IsoFLOP chart as a picture"),
+                button("SVG", lambda: self._picture("svg"), "The IsoFLOP chart for a paper"),
+            ]
+        self.widget = section(
+            row(title("4 ANSWER"), self._slider.control, self._field.control, self._cap.control,
+                self._served.control),
+            self._answer,
+            self._details,
+            w.Accordion([self._table], titles=("compute-optimal table",)),
+            row(*exports, self._written),
+            self._code,
+        )  # fmt: skip
+        self._analysis: Analysis | None = None
+        keep_listening(self.widget)
+        self._detach = self.board.attach(self.update)
+
+    def update(self, snapshot: Snapshot) -> None:
+        """Show a snapshot."""
+        analysis, question = snapshot.analysis, snapshot.question
+        if snapshot.runs is not None and len(snapshot.runs):
+            target = target_of(snapshot.runs, question)
+            self._slider.show(target)
+            self._field.show(f"{target:.4g}")
+        for mirror, value in (
+            (self._cap, question.max_tokens),
+            (self._served, question.inference_tokens),
+        ):
+            mirror.show("" if not value else f"{value:.4g}")
+            mirror.control.disabled = question.method == "isoflop"
+        if analysis is self._analysis:
+            return
+        self._analysis = analysis
+        self._answer.value = answer_html(analysis)
+        self._details.value = details_html(analysis)
+        if analysis is not None and analysis.final and analysis.answer is not None:
+            self._table.value = table_html(analysis)
+        if analysis is not None:
+            self._code.value = code_cell(analysis.runs, analysis.question)
+
+    def close(self) -> None:
+        """Stop following the board."""
+        self._detach()
+
+    def _number(self, text: str, name: str) -> None:
+        if not text.strip():
+            self.board.ask(**{name: None})
+            return
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not (math.isfinite(value) and value > 0):
+            self._written.value = warning_html(f"{text!r} is no positive number. Write 1e15.")
+            return
+        self.board.ask(**{name: value})
+
+    def _show_code(self) -> None:
+        def act() -> None:
+            hidden = self._code.layout.display == "none"
+            self._code.layout.display = "flex" if hidden else "none"
+            if hidden:
+                self._write_now("csv")
+
+        shared_ticker().call(act)
+
+    def _write(self, form: str) -> None:
+        shared_ticker().call(lambda: self._write_now(form))
+
+    def _write_now(self, form: str) -> None:
+        try:
+            said = write(self.board.settle_here(), form, Path.cwd(), self.name)
+        except (ScalingError, OSError) as error:
+            said = str(error)
+        self._written.value = f"<span class='snb-muted'>{escape(said)}</span>"
+
+    def _picture(self, form: str) -> None:
+        def keep(data: bytes) -> None:
+            path = Path.cwd() / f"isoflop.{form}"
+            path.write_bytes(data)
+            text = f"wrote {path.name}"
+            shared_ticker().call(
+                lambda: setattr(self._written, "value", f"<span class='snb-muted'>{text}</span>")
+            )
+
+        chart = self._chart
+        if chart is not None:
+            shared_ticker().call(lambda: chart.request_image(keep, form))
+
+
+def write(snapshot: Snapshot, form: str, folder: Path, name: str) -> str:
+    """Write one form of the result into `folder`; returns a sentence with the files' names."""
+    analysis = snapshot.analysis
+    if analysis is None or snapshot.runs is None:
+        return "there is nothing to take away yet: no run has finished"
+    if form == "csv":
+        analysis.runs.to_csv(folder / RUNS)
+        if analysis.fit is None or analysis.answer is None:
+            return f"wrote {RUNS}"
+        table = analysis.fit.chinchilla_table(table_budgets(analysis))
+        table.to_csv(folder / "allocation.csv", index=False)
+        return f"wrote {RUNS} and allocation.csv"
+    file = {"tex": "allocation.tex", "html": "scaling_report.html"}[form]
+    text = latex(analysis) if form == "tex" else report(snapshot, title=name)
+    (folder / file).write_text(text, encoding="utf-8")
+    return f"wrote {file}"
+
+
+def answer_html(analysis: Analysis | None) -> str:
+    """Return the answer in large letters, or why there is none."""
+    if analysis is None:
+        return '<span class="snb-muted">the answer appears when runs have finished</span>'
+    a = analysis.answer
+    if a is None:
+        return f'<span class="snb-muted">{escape(analysis.problem or "no answer yet")}</span>'
+    return (
+        f"For <b>C = {a.compute:.3g}</b> FLOP: "
+        f"<b>N = {count(a.n_params)}</b> parameters{_span(a, 'n_params')}, "
+        f"<b>D = {count(a.n_tokens)}</b> tokens{_span(a, 'n_tokens')}, "
+        f"loss <b>{a.loss:.3f}</b>{_span(a, 'loss')}, "
+        f"<b>{a.tokens_per_param:.3g}</b> tokens per parameter"
+    )
+
+
+def _span(answer: Allocation, name: str) -> str:
+    low, high = answer.intervals.get(name, (math.nan, math.nan))
+    if not math.isfinite(low + high):
+        return ""
+    if name == "loss":
+        return f" ({low:.3f}–{high:.3f})"
+    return f" ({count(low)}–{count(high)})"
+
+
+def details_html(analysis: Analysis | None) -> str:
+    """Return what goes with an answer: the flat basin, extrapolation, the back-test."""
+    if analysis is None or analysis.answer is None:
+        return ""
+    a, parts = analysis.answer, []
+    low, high = a.near_optimal
+    if math.isfinite(low + high):
+        parts.append(
+            f"within {100 * a.within:g} % of the best loss: N {count(low)} to {count(high)}"
+        )
+    if math.isfinite(a.extrapolation):
+        words_ = (
+            f"extrapolating <b>{a.extrapolation:.3g}×</b> beyond the largest run"
+            if a.extrapolation > 1
+            else "within the compute of the runs"
+        )
+        parts.append(words_)
+    if a.epochs > 1:
+        parts.append(f"{a.epochs:.3g} epochs over {count(a.unique_tokens)} unique tokens")
+    if a.inference_tokens:
+        parts.append(f"training and serving take {a.lifetime_compute:.3g} FLOP")
+    test = analysis.backtest
+    if test is not None:
+        parts.append(
+            f"back-test: the smaller budgets predict the largest, {test.extrapolation:.2g}× "
+            f"further, to {100 * test.rmse:.2g} %"
+        )
+    if not analysis.final:
+        parts.append('<span class="snb-muted">refining the intervals …</span>')
+    return " · ".join(parts)
+
+
+def table_html(analysis: Analysis) -> str:
+    """Return the compute-optimal table, counts in words."""
+    fit = analysis.fit
+    assert fit is not None
+    table = allocation_table(fit, table_budgets(analysis))
+    text: str = table.to_html(index=False, border=0)
+    return f'<div class="snb-scroll">{text}</div>'

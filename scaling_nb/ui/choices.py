@@ -1,0 +1,229 @@
+"""What a person chooses of a plan, and the runs that a remedy adds: values, no widgets."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..errors import PlanError, ScalingError
+from ..fit import FitWarning
+from ..flops import Convention
+from ..grid import GUESSED_TOKENS_PER_PARAM, SIZE_LADDER, parse_budgets
+from ..plan import Reuse, SweepPlan, plan_sweep
+
+if TYPE_CHECKING:
+    from ..training.recipe import Recipe
+
+_FOUND = 7
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanChoice:
+    """The arguments of a plan.
+
+    Attributes
+    ----------
+    budgets : tuple of float, FLOP, ascending
+    n_sizes : int or None
+        Sizes a budget; None: as many as there are.
+    seeds : int
+    convention, schedule : str
+    reuse : "cooldown" or None
+    """
+
+    budgets: tuple[float, ...]
+    n_sizes: int | None = None
+    seeds: int = 1
+    convention: Convention = "total"
+    schedule: str = "wsd"
+    reuse: Reuse = None
+
+    @classmethod
+    def of(cls, plan: SweepPlan) -> PlanChoice:
+        """Return the choice that a plan shows."""
+        return cls(
+            budgets=plan.budgets,
+            seeds=len({run.seed for run in plan.runs}),
+            convention=plan.convention,
+            schedule=plan.runs[0].schedule,
+            reuse=plan.reuse,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """A plan and the sentences that came with it."""
+
+    plan: SweepPlan
+    recipe: Recipe
+    notes: tuple[str, ...]
+
+
+def guess(recipe: Recipe) -> PlanChoice:
+    """Return four budgets whose minima should lie inside the recipe's sizes.
+
+    C = 20 · N · FLOP per token at a third and at two thirds of the way through the sizes.
+
+    References
+    ----------
+    Hoffmann et al. 2022: about 20 tokens per parameter.
+    """
+    compute = []
+    for value in recipe.sizes or [v for v in SIZE_LADDER if v >= recipe.smallest]:
+        try:
+            size = recipe.inspect_size(value)
+        except ScalingError:
+            continue
+        compute.append(GUESSED_TOKENS_PER_PARAM * size.counts.total * size.flops_per_token)
+        if recipe.sizes is None and len(compute) == 2 * _FOUND:
+            break
+    compute.sort()
+    last = len(compute) - 1
+    low, high = (compute[round(share * last)] for share in (1 / 3, 2 / 3))
+    # Enough steps for the schedule at the smaller end, whatever the sizes.
+    high = max(high, 8.0 * low)
+    return PlanChoice(
+        budgets=tuple(float(f"{low * (high / low) ** (k / 3):.1g}") for k in range(4)),
+        schedule=recipe.schedule,
+        reuse="cooldown" if recipe.schedule == "wsd" else None,
+    )
+
+
+def parse(text: str) -> tuple[float, ...]:
+    """Return typed budgets: ``1e12, 3e12, 1e13``, or ``1e12 to 1e13 x 4``.
+
+    Raises
+    ------
+    PlanError
+        If it cannot be read, with an example of what can.
+    """
+    words = text.replace("×", "x").replace("–", " to ").replace("..", " to ")
+    try:
+        if " to " in words:
+            ends, _, count = words.partition("x")
+            low, high = (float(part) for part in ends.split(" to "))
+            return parse_budgets((low, high, int(count or 4)))
+        return parse_budgets([float(part) for part in words.replace(",", " ").split()])
+    except ValueError as error:
+        if isinstance(error, PlanError):
+            raise
+        raise PlanError(
+            f"{text!r} are no budgets. Write FLOP, such as 1e12, 3e12, 1e13, or a range, such as "
+            "1e12 to 1e13 x 4."
+        ) from None
+
+
+def make_plan(recipe: Recipe, choice: PlanChoice) -> Planned:
+    """Plan what was chosen, with every warning as a sentence.
+
+    Raises
+    ------
+    ScalingError
+        The choice is impossible; the message says why, and what is possible.
+    """
+    if choice.schedule != recipe.schedule:
+        recipe = dataclasses.replace(recipe, schedule=choice.schedule)  # type: ignore[arg-type]
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        plan = plan_sweep(
+            recipe,
+            list(choice.budgets),
+            choice.n_sizes,
+            choice.seeds,
+            convention=choice.convention,
+            reuse=choice.reuse,
+        )
+    return Planned(plan=plan, recipe=recipe, notes=tuple(str(w.message) for w in said))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remedy:
+    """What a button beside a warning would do: train `sizes` at `budget` with `seeds`."""
+
+    label: str
+    budget: float
+    sizes: tuple[int | float, ...]
+    seeds: tuple[int, ...]
+
+
+def remedy_for(warning: FitWarning, plan: SweepPlan | None) -> Remedy | None:
+    """Return the runs that would answer a warning, or None where no button can."""
+    budget = warning.values.get("budget")
+    if plan is None or budget is None:
+        return None
+    nearest = min(plan.budgets, key=lambda b: abs(math.log(b / budget)))
+    here = [run for run in plan.runs if run.budget == nearest]
+    sizes = sorted({run.size for run in here})
+    seeds = tuple(sorted({run.seed for run in here}))
+    if not sizes or abs(math.log(nearest / budget)) > 0.1:
+        return None
+    if warning.code == "minimum_not_bracketed":
+        smaller = f"N < {warning.values['smallest']:.3g}" in warning.remedy
+        new = _beyond(sizes, plan, smaller=smaller)
+        runs = len(new) * len(seeds)
+        words = "smaller" if smaller else "larger"
+        return (
+            Remedy(label=f"+{runs} {words}", budget=nearest, sizes=new, seeds=seeds)
+            if new
+            else None
+        )
+    if warning.code in ("minimum_uncertain", "no_minimum"):
+        seed = max(seeds) + 1
+        return Remedy(
+            label=f"+{len(sizes)} runs (seed {seed})",
+            budget=nearest,
+            sizes=tuple(sizes),
+            seeds=(seed,),
+        )
+    return None
+
+
+def _beyond(
+    sizes: Sequence[int | float], plan: SweepPlan, *, smaller: bool
+) -> tuple[int | float, ...]:
+    """Return two sizes past the edge: of the plan's own where there are, else in its ratio."""
+    known = sorted({run.size for run in plan.runs})
+    edge = sizes[0] if smaller else sizes[-1]
+    own = [v for v in known if (v < edge if smaller else v > edge)]
+    own = own[::-1] if smaller else own
+    ratio = (known[-1] / known[0]) ** (1 / max(len(known) - 1, 1)) if len(known) > 1 else 1.5
+    step = 1 / max(ratio, 1.2) if smaller else max(ratio, 1.2)
+    last = own[-1] if own else edge
+    whole = all(float(v).is_integer() for v in known)
+    # Even numbers: heads and groups divide them more often than odd ones.
+    further = [2 * round(last * step**k / 2) if whole else last * step**k for k in (1, 2)]
+    new = [*own, *(v for v in further if v > 0 and (v < last if smaller else v > last))]
+    return tuple(dict.fromkeys(new))[:2]
+
+
+def extended(plan: SweepPlan, recipe: Recipe, remedy: Remedy) -> SweepPlan:
+    """Return the plan with a remedy's runs besides its own.
+
+    Raises
+    ------
+    PlanError
+        None of them can be trained.
+    """
+    wider = dataclasses.replace(recipe, sizes=remedy.sizes)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # two sizes are few, and meant to be
+        extra = plan_sweep(
+            wider,
+            [remedy.budget],
+            None,
+            remedy.seeds,
+            convention=plan.convention,
+            reuse=plan.reuse,
+            tokens_per_param=(0.0, math.inf),
+        )
+    if extra.recipe_id != plan.recipe_id:
+        raise PlanError("the recipe has changed since the plan was made. Plan anew.")
+    runs = {run.run_id: run for run in (*plan.runs, *extra.runs)}
+    if len(runs) == len(plan.runs):
+        raise PlanError("these runs are in the plan already. Start it to train them.")
+    ordered = sorted(runs.values(), key=lambda run: (run.budget, run.n_params, run.seed))
+    return dataclasses.replace(plan, runs=tuple(ordered), recipe=recipe)

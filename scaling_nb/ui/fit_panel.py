@@ -1,0 +1,252 @@
+"""3 Fit: method, irreducible loss, what is left out, what the data cannot tell."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import ipywidgets as w
+
+from ..fit import FitWarning, IsoFlopFit, LawFit
+from .analysis import METHODS, Analysis
+from .board import Board, Snapshot, board_of
+from .choices import Remedy, remedy_for
+from .comms import keep_listening
+from .controls import Mirror, button, labelled, row, section, title, warning_html, words
+from .live_chart import LiveChart
+
+if TYPE_CHECKING:
+    from ..records import RunTable
+
+_HANDS = (("alpha", "α", 0.05, 1.5), ("beta", "β", 0.05, 1.5))
+
+
+class FitPanel:
+    """The fit and its doubts; alone, with the charts that points are excluded in.
+
+    Parameters
+    ----------
+    source : RunTable, Sweep or Board
+    alone : bool, optional
+        Whether the IsoFLOP chart is shown here; by default where the panel stands alone.
+    """
+
+    def __init__(self, source: RunTable | Board | Any, *, alone: bool | None = None) -> None:
+        alone = not isinstance(source, Board) if alone is None else alone
+        self.board = board_of(source)
+        self._method = Mirror(
+            labelled(
+                w.Dropdown(options=list(METHODS.items())),
+                "method",
+                "Approach 2 fits a parabola to each IsoFLOP curve; Approach 3 fits "
+                "L = E + A/N^α + B/D^β to all runs at once",
+                "320px",
+            ),
+            self._choose_method,
+        )
+        self._floor = Mirror(
+            labelled(
+                w.Dropdown(options=[("free", "free"), ("fixed", "fixed")]),
+                "irreducible loss E",
+                "The loss that no model and no amount of data goes below: fitted, or held",
+                "220px",
+            ),
+            self._hold,
+        )
+        self._teach = Mirror(
+            labelled(
+                w.Checkbox(indent=False),
+                "teaching: by hand",
+                "Drag α, β and E yourself and see the law miss the data; A and B are refitted",
+                "160px",
+            ),
+            self._teach_changed,
+        )
+        self._hand = {
+            name: Mirror(
+                labelled(
+                    w.FloatSlider(value=0.35, min=low, max=high, step=0.005, readout_format=".3f"),
+                    symbol,
+                    f"Exponent {symbol} of the law, held where you put it",
+                    "300px",
+                ),
+                lambda value, name=name: self._drag(name, value),
+            )
+            for name, symbol, low, high in _HANDS
+        }
+        self._hand["E"] = Mirror(
+            labelled(
+                w.FloatSlider(value=1.0, min=0.0, max=4.0, step=0.005, readout_format=".3f"),
+                "E",
+                "Irreducible loss, nats per token, held where you put it",
+                "300px",
+            ),
+            lambda value: self._drag("E", value),
+        )
+        self._snap = button("snap to optimum", self._release, "Let the data decide all again")
+        self._undo = button("↶ undo", self.board.undo, "Take the last exclusion back")
+        self._reset = button(
+            "take all back", lambda: self.board.restore(None), "Let every excluded run count again"
+        )
+        self._out = words()
+        self._numbers = words()
+        self._notes = w.VBox()
+        self._hands = row(*(m.control for m in self._hand.values()), self._snap)
+        self._hands.layout.display = "none"
+        self.isoflop = (
+            LiveChart("IsoFLOP curves: held-out loss against model size") if alone else None
+        )
+        if self.isoflop is not None:
+            self.isoflop.on_pick(
+                lambda keys, how: self.board.toggle(keys, f"{how} in the IsoFLOP chart")
+            )
+        self.residuals = LiveChart("residuals of the fitted law", height=240)
+        charts = [c for c in (self.isoflop, self.residuals) if c is not None]
+        self._drawn = row(*charts, kind="snb-charts snb-two")
+        self.widget = section(
+            row(title("3 FIT"), self._method.control, self._floor.control, self._teach.control,
+                self._out, self._undo, self._reset),
+            self._hands,
+            self._numbers,
+            self._notes,
+            self._drawn if alone else w.Accordion([self._drawn], titles=("residuals",)),
+        )  # fmt: skip
+        self._analysis: Analysis | None = None
+        self._shown_notes: tuple[Any, ...] | None = None
+        keep_listening(self.widget)
+        self._detach = self.board.attach(self.update)
+
+    def update(self, snapshot: Snapshot) -> None:
+        """Show a snapshot."""
+        question, analysis = snapshot.question, snapshot.analysis
+        self._method.show(question.method)
+        law = question.method != "isoflop"
+        teaching = "alpha" in question.fixed or "beta" in question.fixed
+        self._floor.control.disabled = not law or teaching
+        self._teach.control.disabled = not law
+        self._floor.show("fixed" if "E" in question.fixed and not teaching else "free")
+        self._teach.show(teaching)
+        self._hands.layout.display = "flex" if question.fixed else "none"
+        for name, mirror in self._hand.items():
+            mirror.control.layout.display = "flex" if name in question.fixed else "none"
+            if name in question.fixed:
+                mirror.show(float(question.fixed[name]))
+        out = len(snapshot.runs.exclusions) if snapshot.runs is not None else 0
+        self._out.value = f"excluded: {out}"
+        self._undo.disabled = not snapshot.undo
+        self._reset.disabled = not out
+        if analysis is self._analysis:
+            return
+        self._analysis = analysis
+        self._numbers.value = numbers_html(analysis)
+        self._show_notes(snapshot)
+        if analysis is None:
+            return
+        if "residuals" in analysis.figures:
+            self.residuals.show(analysis.figures["residuals"])
+        if self.isoflop is not None:
+            self.isoflop.show(analysis.figures["isoflop"])
+
+    def close(self) -> None:
+        """Stop following the board."""
+        self._detach()
+
+    def _show_notes(self, snapshot: Snapshot) -> None:
+        analysis = snapshot.analysis
+        notes = fit_warnings(analysis)
+        plan = snapshot.sweep.plan if snapshot.sweep is not None else None
+        remedies = [remedy_for(note, plan) for note in notes]
+        key = tuple(zip(map(str, notes), remedies, strict=True))
+        if key == self._shown_notes:
+            return
+        self._shown_notes = key
+        lines = []
+        for note, remedy in zip(notes, remedies, strict=True):
+            line = [words(warning_html(str(note)))]
+            if remedy is not None:
+                line.append(self._heal_button(remedy))
+            lines.append(row(*line))
+        old, self._notes.children = self._notes.children, tuple(lines)
+        for part in lines:
+            keep_listening(part)
+        for part in old:
+            part.close()
+
+    def _heal_button(self, remedy: Remedy) -> w.Button:
+        sizes = ", ".join(f"{size:g}" for size in remedy.sizes)
+        tip = f"Add sizes {sizes} at {remedy.budget:.3g} FLOP to the plan, and train them"
+        return button(remedy.label, lambda: self.board.heal(remedy), tip, kind="info")
+
+    def _choose_method(self, method: Any) -> None:
+        fixed = {} if method == "isoflop" else dict(self.board.snapshot.question.fixed)
+        self.board.ask(method=method, fixed=fixed)
+
+    def _params(self) -> dict[str, float]:
+        analysis = self.board.snapshot.analysis
+        law = analysis.optimum if analysis is not None else None
+        return dict(law.params) if law is not None else {"E": 1.0, "alpha": 0.35, "beta": 0.35}
+
+    def _hold(self, choice: Any) -> None:
+        fixed = {"E": round(self._params()["E"], 3)} if choice == "fixed" else {}
+        self.board.ask(fixed=fixed)
+
+    def _teach_changed(self, teaching: Any) -> None:
+        at = self._params()
+        fixed = {k: round(at[k], 3) for k in ("alpha", "beta", "E")} if teaching else {}
+        self.board.ask(fixed=fixed)
+
+    def _drag(self, name: str, value: float) -> None:
+        fixed = dict(self.board.snapshot.question.fixed)
+        if name in fixed:
+            self.board.ask(fixed={**fixed, name: value})
+
+    def _release(self) -> None:
+        """Put what is held by hand back to where the data want it."""
+        at, fixed = self._params(), self.board.snapshot.question.fixed
+        for name in fixed:
+            self._hand[name]._moved = 0.0
+        self.board.ask(fixed={name: round(at[name], 3) for name in fixed})
+
+
+def fit_warnings(analysis: Analysis | None) -> list[FitWarning]:
+    """Return what should be known, each once; the reason where there is no fit at all."""
+    if analysis is None:
+        return []
+    notes = list({str(note): note for note in analysis.warnings}.values())
+    if analysis.problem and analysis.problem not in " ".join(map(str, notes)):
+        notes.insert(0, FitWarning(code="no_answer", message=analysis.problem, remedy=""))
+    return notes
+
+
+def numbers_html(analysis: Analysis | None) -> str:
+    """Return exponents and parameters with their intervals."""
+    if analysis is None:
+        return '<span class="snb-muted">the fit appears when runs have finished</span>'
+    fit = analysis.fit
+    if isinstance(fit, IsoFlopFit):
+        return _exponents(
+            fit.exponent_N, fit.intervals.get("exponent_N"), fit.status, len(fit.runs)
+        )
+    if not isinstance(fit, LawFit):
+        return ""
+    parts = [_exponents(fit.exponent_N, fit.exponent_N_interval, fit.status, fit.n_runs)]
+    symbols = {"alpha": "α", "beta": "β"}
+    for name, value in fit.params.items():
+        held = " (held)" if name in analysis.question.fixed else ""
+        low, high = fit.intervals.get(name, (None, None))
+        span = "" if held or low is None else f" ({low:.3g} to {high:.3g})"
+        parts.append(f"{symbols.get(name, name)} = <b>{value:.4g}</b>{span}{held}")
+    best = analysis.optimum
+    if best is not None and analysis.question.fixed:
+        ratio = fit.objective_value / best.objective_value if best.objective_value > 0 else 1.0
+        parts.append(f"misfit <b>{ratio:.3g} ×</b> the optimum's")
+    return " · ".join(parts)
+
+
+def _exponents(a: float, interval: Any, status: str, n_runs: int) -> str:
+    span = f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else ""
+    tip = "how fast the best model size grows with compute: 0.5 means N and D grow alike"
+    return (
+        f'<span title="{tip}">N* ∝ C<sup>a</sup>, a = <b>{a:.3f}</b>{span}</span> · '
+        f"{escape(status)} · {n_runs} runs"
+    )

@@ -1,0 +1,378 @@
+// One chart. State comes from the kernel: a snapshot for every new view, then patches in order.
+// See live_chart.py for the other end.
+
+const HELLO_AGAIN = 2500; // ms without a snapshot before a view asks again
+const PLOTLY_AGAIN = 10000; // ms without plotly.js before it is asked for again
+const DIMMED = 0.15;
+
+const page = (globalThis.__scaling_nb__ ??= { plotly: null, models: new Set(), draws: [], sent: 0 });
+
+// ---------------------------------------------------------------- plotly.js, once per page
+
+function loadPlotly() {
+  page.plotly ??= fetchPlotly().catch((error) => {
+    page.plotly = null; // the next chart tries again
+    throw error;
+  });
+  return page.plotly;
+}
+
+async function fetchPlotly() {
+  for (let attempt = 0; attempt < 6; attempt++) {
+    // Any chart of the page will do: the one that asked first may be gone by now.
+    const model = [...page.models].at(-1 - (attempt % page.models.size));
+    const packed = await requestPlotly(model);
+    if (packed) return evaluate(await unzip(packed));
+  }
+  throw new Error("plotly.js did not arrive from the kernel. Run the cell again.");
+}
+
+function requestPlotly(model) {
+  return new Promise((resolve) => {
+    const answer = (content, buffers) => {
+      if (content.kind !== "plotly") return;
+      page.sent += 1;
+      done(buffers[0]);
+    };
+    const timer = setTimeout(() => done(null), PLOTLY_AGAIN);
+    function done(value) {
+      clearTimeout(timer);
+      model.off("msg:custom", answer);
+      resolve(value);
+    }
+    model.on("msg:custom", answer);
+    model.send({ kind: "plotly" });
+  });
+}
+
+async function unzip(view) {
+  const stream = new Blob([view]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Response(stream).text();
+}
+
+function evaluate(source) {
+  // As a CommonJS module: neither a global Plotly nor a page's own AMD loader is touched.
+  const module = { exports: {} };
+  new Function("module", "exports", "define", source)(module, module.exports, undefined);
+  return module.exports;
+}
+
+// ---------------------------------------------------------------- what a view knows
+
+class State {
+  constructor() {
+    this.seq = -1;
+    this.figure = { data: [], layout: {} };
+    this.lines = [];
+  }
+
+  // Returns false where a message was missed, so that the view asks for a snapshot.
+  receive(content, buffers) {
+    if (content.kind === "snapshot") return this.snapshot(content, buffers);
+    if (content.seq <= this.seq) return true;
+    if (this.seq < 0 || content.seq > this.seq + 1) return false;
+    this.seq = content.seq;
+    if (content.kind === "figure") this.figure = content.figure;
+    if (content.kind === "add") this.lines.push(...content.traces.map(newLine));
+    if (content.kind === "patch") this.patch(buffers);
+    return true;
+  }
+
+  snapshot(content, buffers) {
+    const counts = typed(buffers[0], Uint16Array);
+    const points = typed(buffers[1], Float32Array);
+    let at = 0;
+    this.seq = content.seq;
+    this.figure = content.figure;
+    this.lines = content.traces.map((trace, i) => {
+      const line = newLine(trace);
+      at = extend(line, points, at, counts[i]);
+      return line;
+    });
+    return true;
+  }
+
+  patch(buffers) {
+    const counts = typed(buffers[0], Uint16Array);
+    const points = typed(buffers[1], Float32Array);
+    const masks = typed(buffers[2], Uint8Array);
+    let at = 0;
+    let bit = 0;
+    for (let i = 0; i < counts.length; i += 3) {
+      const line = this.lines[counts[i]];
+      at = extend(line, points, at, counts[i + 1]);
+      if (counts[i + 2]) bit = thin(line, masks, bit);
+    }
+  }
+}
+
+const newLine = (trace) => ({ trace, x: [], y: [], t: [] });
+
+function typed(view, Kind) {
+  if (!view || !view.byteLength) return new Kind(0);
+  // Copied, because a slice of a message need not begin where a float may.
+  return new Kind(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength));
+}
+
+function extend(line, points, at, n) {
+  for (const row of ["x", "y", "t"]) {
+    for (let i = 0; i < n; i++) line[row].push(points[at + i]);
+    at += n;
+  }
+  return at;
+}
+
+function thin(line, masks, at) {
+  const n = line.x.length;
+  const keep = (_, i) => (masks[at + (i >> 3)] >> (i & 7)) & 1;
+  for (const row of ["x", "y", "t"]) line[row] = line[row].filter(keep);
+  return at + Math.ceil(n / 8);
+}
+
+// ---------------------------------------------------------------- drawing
+
+const X_AXES = {
+  tokens: { title: "tokens seen", read: (line) => line.x },
+  steps: { title: "optimiser steps", read: (line) => line.x.map((v) => v * line.trace.scales.steps) },
+  flops: { title: "training compute (FLOP)", read: (line) => line.x.map((v) => v * line.trace.scales.flops) },
+  seconds: { title: "seconds", read: (line) => line.t },
+};
+
+function smooth(values, weight) {
+  if (!weight) return values;
+  let mean = values[0];
+  return values.map((value) => (mean = weight * mean + (1 - weight) * value));
+}
+
+function streamed(lines, view) {
+  const shown = new Set();
+  return lines.map((line) => {
+    const { key, label, group, colour, dash, width } = line.trace;
+    const first = !shown.has(group);
+    shown.add(group);
+    return {
+      type: "scatter",
+      mode: "lines",
+      x: X_AXES[view.x].read(line),
+      y: smooth(line.y, view.smoothing),
+      name: group,
+      legendgroup: group,
+      showlegend: first,
+      opacity: view.picked && view.picked !== group ? DIMMED : 1,
+      line: { color: colour, dash, width, simplify: true },
+      hovertemplate: `${label}<br>%{x:.3s}: %{y:.4f}<extra>${key}</extra>`,
+    };
+  });
+}
+
+function theme(el) {
+  const css = getComputedStyle(el);
+  const read = (name, otherwise) => css.getPropertyValue(name).trim() || otherwise;
+  return {
+    ink: read("--jp-ui-font-color1", "#444"),
+    paper: read("--jp-layout-color1", "#fff"),
+    grid: "rgba(128,128,128,0.22)",
+  };
+}
+
+function layoutOf(state, view, colours, height) {
+  const layout = structuredClone(state.figure.layout);
+  const streaming = state.lines.length > 0;
+  Object.assign(layout, {
+    height,
+    autosize: true,
+    uirevision: "kept",
+    selections: [],
+    selectionrevision: state.seq,
+    font: { ...layout.font, color: colours.ink },
+    paper_bgcolor: "rgba(0,0,0,0)",
+    plot_bgcolor: "rgba(0,0,0,0)",
+    hoverlabel: { ...layout.hoverlabel, bgcolor: colours.paper, font: { color: colours.ink } },
+  });
+  delete layout.width;
+  for (const name of ["xaxis", "yaxis"]) {
+    layout[name] = { ...layout[name], linecolor: colours.ink, tickcolor: colours.ink };
+  }
+  if (streaming) {
+    Object.assign(layout.xaxis, {
+      title: { text: X_AXES[view.x].title },
+      type: view.logX ? "log" : "linear",
+      uirevision: `${view.x}${view.logX}`,
+    });
+    Object.assign(layout.yaxis, { type: view.logY ? "log" : "linear", uirevision: `${view.logY}` });
+  }
+  return layout;
+}
+
+// ---------------------------------------------------------------- the chart's own controls
+
+let unique = 0;
+
+function control(bar, text, input, change) {
+  const label = document.createElement("label");
+  input.id = `snb-chart-${unique++}`;
+  label.htmlFor = input.id;
+  label.textContent = text;
+  label.style.cssText = "display:inline-flex;gap:.35em;align-items:center";
+  input.addEventListener("input", () => change(input));
+  if (input.type === "checkbox") label.prepend(input);
+  else label.append(input);
+  bar.append(label);
+}
+
+function toolbar(view, redraw) {
+  const bar = document.createElement("div");
+  bar.style.cssText =
+    "display:flex;flex-wrap:wrap;gap:.2em 1em;align-items:center;color:var(--jp-ui-font-color1);" +
+    "font-size:var(--jp-ui-font-size1,13px);min-height:26px";
+  const make = (tag, props) => Object.assign(document.createElement(tag), props);
+  const select = make("select", { title: "What the curves are drawn against" });
+  for (const name of Object.keys(X_AXES)) {
+    select.append(make("option", { value: name, textContent: name === "flops" ? "FLOP" : name }));
+  }
+  select.value = view.x;
+  select.style.cssText =
+    "color:inherit;background:var(--jp-layout-color1);border:1px solid var(--jp-border-color1)";
+  control(bar, "x", select, (e) => redraw({ x: e.value }));
+  const logX = make("input", { type: "checkbox", checked: view.logX });
+  control(bar, "log x", logX, (e) => redraw({ logX: e.checked }));
+  const logY = make("input", { type: "checkbox", checked: view.logY });
+  control(bar, "log y", logY, (e) => redraw({ logY: e.checked }));
+  const range = make("input", { type: "range", min: 0, max: 0.98, step: 0.02, value: view.smoothing });
+  range.title = "Exponential moving average: how much of the past each point keeps";
+  range.style.width = "6em";
+  control(bar, "smoothing", range, (e) => redraw({ smoothing: Number(e.value) }));
+  return bar;
+}
+
+// ---------------------------------------------------------------- one view
+
+async function render({ model, el }) {
+  page.models.add(model);
+  const state = new State();
+  const view = { x: "tokens", logX: false, logY: false, smoothing: 0, picked: null };
+  const area = document.createElement("div");
+  area.style.cssText = `width:100%;height:${model.get("height")}px`;
+  area.setAttribute("role", "img");
+  el.style.width = "100%";
+  el.classList.add("snb-chart");
+  if (model.get("controls")) el.append(toolbar(view, (change) => { Object.assign(view, change); schedule(); }));
+  el.append(area);
+
+  const name = () =>
+    area.setAttribute("aria-label", [model.get("label"), model.get("summary")].filter(Boolean).join(". "));
+  name();
+
+  let Plotly = null;
+  let closed = false;
+  let timer = null;
+  let stamp = 0;
+  let cost = 0;
+  let drawnAt = 0;
+  let wired = false;
+
+  function receive(content, buffers) {
+    if (content.kind === "plotly") return;
+    if (content.kind === "image") return void picture(content.format);
+    if (!state.receive(content, buffers)) return hello();
+    if (content.stamp) stamp = content.stamp;
+    schedule();
+  }
+
+  // A message can be lost between a page and its kernel, most of all while a page loads and the
+  // kernel restores its widgets: so a view asks until it has been answered.
+  let asked = 0;
+  let again = null;
+  function hello() {
+    if (closed) return;
+    clearTimeout(again);
+    asked = performance.now();
+    model.send({ kind: "hello" });
+    again = setTimeout(() => { if (state.seq < 0) hello(); }, HELLO_AGAIN);
+  }
+
+  function schedule() {
+    if (timer || closed || !Plotly || state.seq < 0) return;
+    const rest = drawnAt + Math.max(50, 1.2 * cost) - performance.now();
+    timer = setTimeout(() => requestAnimationFrame(draw), Math.max(0, rest));
+  }
+
+  async function draw() {
+    timer = null;
+    if (closed || !area.isConnected) return;
+    if (!area.clientWidth) return; // hidden: the observer below draws it when it is shown
+    const began = performance.now();
+    const newest = stamp;
+    // A lasso is an order, not a state: what it chose shows in the figure that comes back.
+    const still = state.figure.data.map((trace) => ({ ...trace, selectedpoints: null }));
+    const data = [...still, ...streamed(state.lines, view)];
+    const layout = layoutOf(state, view, theme(el), model.get("height"));
+    const config = { displaylogo: false, modeBarButtonsToRemove: model.get("picks") ? [] : ["lasso2d", "select2d"] };
+    try {
+      await Plotly.react(area, data, layout, config);
+    } catch (error) {
+      console.warn("scaling_nb: the chart could not be drawn", error);
+    }
+    if (!wired) wire();
+    drawnAt = performance.now();
+    cost = drawnAt - began;
+    el.dataset.drawn = String(state.seq);
+    el.dataset.points = String(state.lines.reduce((sum, line) => sum + line.x.length, 0));
+    page.draws.push({ seq: state.seq, stamp: newest * 1000, drawn: Date.now(), cost });
+    if (page.draws.length > 2000) page.draws.splice(0, 1000);
+  }
+
+  function wire() {
+    wired = true;
+    const keysOf = (event) => [...new Set((event?.points ?? []).map((p) => p.text).filter(Boolean))];
+    const pick = (event, how) => {
+      const keys = keysOf(event);
+      if (model.get("picks") && keys.length) model.send({ kind: "pick", keys, how });
+    };
+    area.on("plotly_click", (event) => pick(event, "click"));
+    area.on("plotly_selected", (event) => pick(event, "lasso"));
+    area.on("plotly_legendclick", (event) => {
+      if (!state.lines.length) return true;
+      const group = event.data[event.curveNumber].legendgroup;
+      view.picked = view.picked === group ? null : group;
+      schedule();
+      return false;
+    });
+    area.on("plotly_legenddoubleclick", () => !state.lines.length);
+  }
+
+  async function picture(format) {
+    if (!Plotly || !wired) return;
+    const url = await Plotly.toImage(area, { format, width: 900, height: 480, scale: format === "png" ? 2 : 1 });
+    const text = format === "png" ? atob(url.split(",")[1]) : decodeURIComponent(url.split(",").slice(1).join(","));
+    const bytes = format === "png" ? Uint8Array.from(text, (c) => c.charCodeAt(0)) : new TextEncoder().encode(text);
+    model.send({ kind: "image" }, undefined, [bytes.buffer]);
+  }
+
+  const sized = new ResizeObserver(() => {
+    if (wired && area.clientWidth) Plotly.Plots.resize(area);
+    schedule();
+  });
+  sized.observe(area);
+  const themed = new MutationObserver(schedule);
+  themed.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light", "data-jp-theme-name"] });
+
+  model.on("msg:custom", receive);
+  model.on("change:summary change:label", name);
+  hello();
+  loadPlotly().then((loaded) => { Plotly = loaded; schedule(); }, (error) => {
+    area.textContent = error.message;
+  });
+
+  return () => {
+    closed = true;
+    clearTimeout(timer);
+    clearTimeout(again);
+    sized.disconnect();
+    themed.disconnect();
+    model.off("msg:custom", receive);
+    if (wired) Plotly.purge(area);
+  };
+}
+
+export default { render };

@@ -1,0 +1,53 @@
+// Progress, text, and a live region; and names for the slider handles that ipywidgets leaves bare.
+
+function nameHandles(root) {
+  for (const slider of root.querySelectorAll(".widget-slider, .widget-inline-hbox")) {
+    const label = slider.querySelector(".widget-label")?.textContent.trim();
+    if (!label) continue;
+    for (const part of slider.querySelectorAll(".noUi-handle, .widget-readout")) {
+      if (part.getAttribute("aria-label") !== label) part.setAttribute("aria-label", label);
+      if (part.classList.contains("widget-readout") && part.isContentEditable) part.setAttribute("role", "textbox");
+    }
+  }
+}
+
+function render({ model, el }) {
+  el.style.cssText = "display:flex;flex-wrap:wrap;gap:4px 12px;align-items:center;width:100%;min-height:24px";
+  const bar = document.createElement("progress");
+  bar.setAttribute("aria-label", "runs done");
+  bar.style.cssText = "width:14em;height:14px;accent-color:#0072B2;flex:none";
+  const text = document.createElement("span");
+  text.className = "snb-status";
+  const spoken = document.createElement("span");
+  spoken.setAttribute("role", "status");
+  spoken.setAttribute("aria-live", "polite");
+  spoken.className = "snb-spoken";
+  spoken.style.cssText = "position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%);white-space:nowrap";
+  el.style.position = "relative";
+  el.append(bar, text, spoken);
+
+  const update = () => {
+    bar.max = Math.max(1, model.get("total"));
+    bar.value = model.get("done");
+    text.textContent = model.get("text");
+    if (spoken.textContent !== model.get("said")) spoken.textContent = model.get("said");
+  };
+  model.on("change", update);
+  update();
+
+  let observer = null;
+  const begin = () => {
+    const root = el.closest(".snb-panel");
+    if (!root) return void (el.isConnected || requestAnimationFrame(begin));
+    nameHandles(root);
+    observer = new MutationObserver(() => nameHandles(root));
+    observer.observe(root, { childList: true, subtree: true });
+  };
+  requestAnimationFrame(begin);
+  return () => {
+    model.off("change", update);
+    observer?.disconnect();
+  };
+}
+
+export default { render };

@@ -1,0 +1,184 @@
+"""2 Train: start, watch, pause, stop; the charts that grow, the table of runs, the event log."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import ipywidgets as w
+
+from .analysis import Analysis
+from .board import Board, Entry, Snapshot, board_of
+from .comms import keep_listening
+from .controls import button, row, section, title, words
+from .live_chart import LiveChart
+from .loss_chart import LossChart
+from .run_list import RunList, rows_of
+from .status import StatusLine
+
+if TYPE_CHECKING:
+    from ..sweep import Sweep
+
+_ROWS_EVERY = 4
+
+
+class TrainPanel:
+    """Controls of a sweep, its live charts, its runs.
+
+    With a table of runs instead of a sweep, only the charts of the fit and the table are shown.
+
+    Parameters
+    ----------
+    source : Sweep, RunTable or Board
+    """
+
+    def __init__(self, source: Sweep | Board | Any) -> None:
+        self.board = board_of(source)
+        self._trains = self.board.snapshot.recipe is not None
+        self.status = StatusLine()
+        self._start = button(
+            "▶ start",
+            self.board.start,
+            "Train the planned runs, or go on with them",
+            kind="success",
+        )
+        self._pause = button(
+            "⏸ pause", self.board.pause, "Hold every run between two steps, or let them go on"
+        )
+        self._stop = button(
+            "■ stop", self.board.stop, "End after the current step; finished runs stand"
+        )
+        self.loss = LossChart(self.board) if self._trains else None
+        self.isoflop = LiveChart("IsoFLOP curves: held-out loss against model size")
+        self.isoflop.on_pick(self._picked)
+        self.frontier = LiveChart("compute-optimal model size against compute")
+        verbs = ["exclude", "restore", *(["retry", "skip"] if self._trains else [])]
+        self.runs = RunList(self._ordered, verbs)
+        self._log = words(kind="snb-log-box")
+        charts = [c for c in (self.loss and self.loss.widget, self.isoflop, self.frontier) if c]
+        buttons = [self._start, self._pause, self._stop] if self._trains else []
+        parts: list[w.Widget] = [
+            row(title("2 TRAIN" if self._trains else "RUNS"), *buttons),
+            self.status,
+            row(*charts, kind="snb-charts"),
+            w.Accordion([self.runs], titles=("runs",), selected_index=0),
+        ]
+        self._record = w.Accordion([self._log], titles=("event log",))
+        self.widget = section(*parts, self._record)
+        self._analysis: Analysis | None = None
+        self._entries: tuple[Entry, ...] | None = None
+        self._beats = 0
+        keep_listening(self.widget)
+        self._detach = self.board.attach(self.update)
+
+    def update(self, snapshot: Snapshot) -> None:
+        """Show a snapshot."""
+        self._show_status(snapshot)
+        if snapshot.analysis is not self._analysis:
+            self._analysis = snapshot.analysis
+            self._show_figures(snapshot.analysis)
+            self._beats = 0
+        # The table is the heaviest: while runs train, once in a few beats is enough.
+        if self._beats % _ROWS_EVERY == 0 or not snapshot.alive:
+            rows = rows_of(snapshot)
+            if rows != self.runs.rows:
+                self.runs.rows = rows
+        self._beats += 1
+        if snapshot.log != self._entries:
+            self._entries = snapshot.log
+            self._log.value = log_html(snapshot.log)
+
+    def close(self) -> None:
+        """Stop following the board."""
+        self._detach()
+        if self.loss is not None:
+            self.loss.close()
+
+    def _show_status(self, snapshot: Snapshot) -> None:
+        status = snapshot.status
+        state = status.state if status else "new"
+        changed = {
+            "done": status.n_done if status else 0,
+            "total": status.n_runs if status else len(snapshot.plan.runs) if snapshot.plan else 0,
+            "text": status_text(snapshot),
+            "said": snapshot.sentence,
+        }
+        for name, value in changed.items():
+            if getattr(self.status, name) != value:
+                setattr(self.status, name, value)
+        if not self._trains:
+            return
+        planned = snapshot.plan is not None and not snapshot.planning
+        new_plan = (
+            snapshot.sweep is not None
+            and snapshot.plan is not None
+            and snapshot.sweep.plan.plan_id != snapshot.plan.plan_id
+        )
+        wanted = {
+            self._start: (
+                "▶ go on" if state in ("cancelled", "failed") and not new_plan else "▶ start",
+                not planned
+                or state in ("running", "paused")
+                or (state == "finished" and not new_plan),
+            ),
+            self._pause: (
+                "▶ resume" if state == "paused" else "⏸ pause",
+                state not in ("running", "paused"),
+            ),
+            self._stop: ("■ stop", state not in ("running", "paused")),
+        }
+        for control, (text, disabled) in wanted.items():
+            if control.description != text:
+                control.description = text
+            if control.disabled != disabled:
+                control.disabled = disabled
+
+    def _show_figures(self, analysis: Analysis | None) -> None:
+        if analysis is None:
+            return
+        self.isoflop.show(analysis.figures["isoflop"])
+        if "frontier" in analysis.figures:
+            self.frontier.show(analysis.figures["frontier"])
+        found = analysis.iso.optima if analysis.iso else ()
+        self.isoflop.summary = f"{len(found)} budgets with a minimum"
+        if analysis.answer is not None:
+            self.frontier.summary = f"N* is {analysis.answer.n_params:.3g}"
+
+    def _picked(self, keys: tuple[str, ...], how: str) -> None:
+        if how == "click":
+            self.board.toggle(keys, "clicked in the IsoFLOP chart")
+        else:
+            self.board.exclude(keys, "lassoed in the IsoFLOP chart")
+
+    def _ordered(self, verb: str, ids: tuple[str, ...], reason: str) -> None:
+        if verb == "exclude":
+            self.board.exclude(ids, reason)
+        else:
+            getattr(self.board, verb)(ids)
+
+
+def status_text(snapshot: Snapshot) -> str:
+    """Return where the sweep is, in a line."""
+    status = snapshot.status
+    if status is None:
+        runs = snapshot.runs
+        if runs is not None:
+            out = len(runs.exclusions)
+            return f"{len(runs)} runs" + (f", {out} excluded" if out else "")
+        return "not started"
+    failed = sum(s in ("failed", "diverged") for s in status.runs.values())
+    parts = [f"{status.n_done}/{status.n_runs} runs", status.state, status.eta_text()]
+    if failed:
+        parts.append(f"{failed} failed or diverged")
+    if snapshot.runs is not None and snapshot.runs.exclusions:
+        parts.append(f"{len(snapshot.runs.exclusions)} excluded")
+    return " · ".join(part for part in parts if part)
+
+
+def log_html(entries: tuple[Entry, ...]) -> str:
+    """Return the event log, newest first."""
+    lines = "".join(
+        f"<div><span class='snb-muted'>{e.clock}</span> {escape(e.text)}</div>"
+        for e in reversed(entries)
+    )
+    return f'<div class="snb-log" role="log" aria-label="event log" tabindex="0">{lines}</div>'
