@@ -17,20 +17,20 @@ from .book import RunBook
 from .errors import SweepError
 from .events import Event, RunFailed, RunFinished, RunStarted, Signal, StepLogged, StorageFailed
 from .executors import Checkpointing, Executor, Job, JobQueue, make_executor
+from .executors.base import MEMORY_MARGIN, MEMORY_SHARE
 from .plan import SweepPlan
 from .records import Run, RunSpec, RunTable
 from .status import OPEN, SweepState, SweepStatus
 from .store import RunStore
 from .training.checkpoint import remove_folder, remove_leftovers
 from .training.control import Control, Stopped
+from .training.devices import free_memory
+from .training.memory import run_bytes
 from .training.outcomes import left_out
 from .training.recipe import Recipe
 from .training.trunk import CHECKPOINT_SECONDS
 
 __all__ = ["Sweep", "SweepState", "SweepStatus"]
-
-MEMORY_MARGIN = 1.5
-"""What a run may need beyond its weights, moments and saved activations."""
 
 
 class Sweep:
@@ -77,7 +77,10 @@ class Sweep:
                 "plan_sweep(recipe, …)."
             )
         self.recipe, self.plan = recipe, plan
-        self.executor = make_executor(executor)
+        self._bytes = {size: run_bytes(recipe, size) for size in {run.size for run in plan.runs}}
+        self.executor, self.executor_reason = make_executor(
+            executor, recipe, max(self._bytes.values(), default=0)
+        )
         self.checkpoint_every = checkpoint_every
         self.events: Signal[Event] = Signal()
         self.store = store if isinstance(store, RunStore) else RunStore(store)
@@ -134,7 +137,9 @@ class Sweep:
                 if not self._control.orders.cancelled:
                     self._go_on()
                 return self
-            self._launch([Job(specs=specs) for specs in self._book.open_jobs()])
+            self._launch(
+                [Job(specs=job, bytes=self._need(job[0])) for job in self._book.open_jobs()]
+            )
         _cancel_at_exit(self)
         return self
 
@@ -150,7 +155,7 @@ class Sweep:
         self._began = time.monotonic()
         self._book.queue(spec.run_id for job in jobs for spec in job.specs)
         self.store.save_sweep(self.plan, self.recipe.parts())
-        self._jobs = JobQueue(jobs)
+        self._jobs = JobQueue(jobs, memory=self._memory())
         self._thread = threading.Thread(target=self._drive, name="sweep", daemon=True)
         self._thread.start()
 
@@ -254,11 +259,17 @@ class Sweep:
                 self._book.queue([run_id])
             elif self._alive:
                 self._book.queue([spec.run_id])
-                self._jobs.put(Job(specs=(spec,), more_follow=True))
+                self._jobs.put(Job(specs=(spec,), bytes=self._need(spec), more_follow=True))
             else:
-                self._launch([Job(specs=(spec,), more_follow=True)])
+                self._launch([Job(specs=(spec,), bytes=self._need(spec), more_follow=True)])
         _cancel_at_exit(self)
         return self.status()
+
+    def _need(self, spec: RunSpec) -> int:
+        return round(MEMORY_MARGIN * self._bytes[spec.size])
+
+    def _memory(self) -> int:
+        return round(MEMORY_SHARE * free_memory(self.recipe.device))
 
     def _spec(self, run_id: str) -> RunSpec:
         if run_id not in self._book.specs:

@@ -268,7 +268,7 @@ def test_an_empty_store_has_no_sweep_to_open(tiny_recipe, tmp_path):
 
 
 def test_an_unknown_executor_is_refused(tiny_recipe, tmp_path):
-    with pytest.raises(SweepError, match="executor 'gpu' is unknown. Choose one of 'inline'"):
+    with pytest.raises(SweepError, match="executor 'gpu' is unknown. Choose one of 'auto'"):
         Sweep(tiny_recipe, tiny_plan(tiny_recipe), store=tmp_path / "runs.db", executor="gpu")
 
 

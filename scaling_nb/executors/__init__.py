@@ -1,8 +1,12 @@
 """How runs are trained: one file an executor."""
 
 from ..errors import SweepError
+from ..training.recipe import Recipe
+from .auto import choose_executor
 from .base import Checkpointing, Executor, Job, JobQueue
 from .inline import InlineExecutor
+from .pool import warm_workers
+from .processes import ProcessExecutor
 from .threads import ThreadExecutor
 
 __all__ = [
@@ -11,20 +15,39 @@ __all__ = [
     "InlineExecutor",
     "Job",
     "JobQueue",
+    "ProcessExecutor",
     "ThreadExecutor",
+    "choose_executor",
     "make_executor",
+    "warm_workers",
 ]
 
-EXECUTORS: dict[str, type[Executor]] = {"inline": InlineExecutor, "threads": ThreadExecutor}
+EXECUTORS: dict[str, type[Executor]] = {
+    "inline": InlineExecutor,
+    "processes": ProcessExecutor,
+    "threads": ThreadExecutor,
+}
 
 
-def make_executor(choice: str | Executor) -> Executor:
-    """Return the executor that a name stands for, or the object itself."""
+def make_executor(
+    choice: str | Executor, recipe: Recipe, largest_run: int = 0
+) -> tuple[Executor, str]:
+    """Return the executor that a name stands for, or the object itself, and why it was chosen.
+
+    Parameters
+    ----------
+    choice : "auto", a name of `EXECUTORS`, or an Executor
+    recipe : Recipe
+    largest_run : int, bytes
+        What the largest run adds to memory.
+    """
     if not isinstance(choice, str):
-        return choice
+        return choice, "as asked for"
+    if choice == "auto":
+        return choose_executor(recipe, largest_run)
     if choice not in EXECUTORS:
         raise SweepError(
-            f"executor {choice!r} is unknown. Choose one of "
+            f"executor {choice!r} is unknown. Choose one of 'auto', "
             f"{', '.join(map(repr, EXECUTORS))}, or give an object."
         )
-    return EXECUTORS[choice]()
+    return EXECUTORS[choice](), "as asked for"

@@ -10,6 +10,7 @@ from typing import Protocol, Self
 
 import torch
 
+from ..errors import ScalingError
 from ..events import Event
 from ..records import RunSpec
 from ..training.checkpoint import Checkpoint, checkpoint_key
@@ -20,6 +21,17 @@ from ..training.recipe import Recipe
 from ..training.trunk import CHECKPOINT_SECONDS, train_trunk
 
 Emit = Callable[[Event], None]
+MOST_DEATHS = 4
+
+MEMORY_MARGIN = 1.5
+"""What a run may need, over its weights, gradients, moments and saved activations."""
+
+MEMORY_SHARE = 0.7
+"""Share of the free memory that a sweep takes."""
+
+
+class WorkerDied(ScalingError):
+    """A worker process ended under its job."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +83,13 @@ class Job:
         """Return the job of those runs that are left."""
         gone = set(run_ids)
         return replace(self, specs=tuple(s for s in self.specs if s.run_id not in gone))
+
+    def after_death(self, batch_size: int) -> Self | None:
+        """Return the job for another worker: as it was once, then smaller; None at the end."""
+        again = replace(self, deaths=self.deaths + 1)
+        if again.deaths == 1:
+            return again
+        return again.smaller(batch_size) if again.deaths <= MOST_DEATHS else None
 
     def smaller(self, batch_size: int) -> Self | None:
         """Return the job with less memory: alone, then in half as large pieces; None at the end."""
@@ -232,9 +251,10 @@ def work_off(
         ended = Ended(emit)
         try:
             train(job, ended)
-        except OutOfMemory as error:
+        except (OutOfMemory, WorkerDied) as error:
             rest = job.without(ended.run_ids)
-            again = rest.smaller(recipe.batch_size)
+            less = rest.after_death if isinstance(error, WorkerDied) else rest.smaller
+            again = less(recipe.batch_size)
             if again is None:
                 for spec in rest.specs:
                     emit(failed(spec, error))

@@ -58,6 +58,29 @@ def cpu_count() -> int:
     return max(1, cores or 1)
 
 
+def free_memory(device: torch.device) -> int:
+    """Return the bytes a sweep may still take on a device; on the CPU, cgroup limits count."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    free = int(psutil.virtual_memory().available)
+    for limit, used in _CGROUP_FILES:
+        try:
+            with open(limit) as top, open(used) as now:
+                free = min(free, int(top.read()) - int(now.read()))
+        except (OSError, ValueError):
+            continue
+    return max(0, free)
+
+
+_CGROUP_FILES = (
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    (
+        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+        "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+    ),
+)
+
+
 @contextlib.contextmanager
 def use_one_thread() -> Iterator[None]:
     """Let torch use one core in this thread; the pool of OpenMP threads is left as it was.

@@ -133,6 +133,13 @@ class Recipe:
         if not self.name:
             put(self, "name", getattr(self.build_model, "__name__", "model"))
 
+    def __getstate__(self) -> dict[str, Any]:
+        # A lock cannot travel to a worker process; each has its own.
+        return {key: value for key, value in self.__dict__.items() if key != "_lock"}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        self.__dict__.update(state, _lock=threading.RLock())
+
     def _check_arguments(self) -> None:
         for name in ("batch_size", "eval_tokens"):
             value = getattr(self, name)
