@@ -152,7 +152,7 @@ def lawful(settings):
     params = {"E": 1.7, "A": 400.0, "B": 400.0, "alpha": 0.34, "beta": 0.34}
     rows = []
     for budget in (1e18, 1e19, 1e20):
-        for n in np.geomspace(0.2, 5, 7) * (budget / 6 / 20) ** 0.5:
+        for n in np.geomspace(0.2, 5, 7) * (budget / 6) ** 0.5:
             d = budget / 6 / n
             rows.append({"N": n, "D": d, "C": budget, "budget": budget,
                          "loss": float(law.predict(params, n, d))})  # fmt: skip
@@ -183,7 +183,7 @@ def test_a_prediction_has_n_d_loss_and_intervals(lawful):
 
 def test_without_two_optima_there_is_no_answer_but_a_reason(lawful):
     plan, runs = lawful
-    result = analyse(plan, runs.where(lambda run: run["budget"] < 5e18))
+    result = analyse(plan, runs.where(runs.column("budget") < 5e18))
     assert not result.answers
     with pytest.raises(FitError, match="power law needs two"):
         result.predict(1e21)

@@ -15,6 +15,8 @@ Floats = NDArray[np.float64]
 _WIDEST = 40.0
 
 
+# A resample whose law has no optimum gives inf or NaN, and disturbs no other.
+@np.errstate(all="ignore")
 def optimum(law: Law, params: Mapping[str, Any], compute: Any, flops: FlopModel) -> tuple[Any, Any]:
     """Return the compute-optimal N and D for C = k·N·D FLOP.
 
@@ -26,13 +28,11 @@ def optimum(law: Law, params: Mapping[str, Any], compute: Any, flops: FlopModel)
     """
     front = law.frontier(params)
     alpha, beta = np.asarray(front.alpha, float), np.asarray(front.beta, float)
-    with np.errstate(invalid="ignore"):  # inf - inf where a term is absent
-        balance = np.log(alpha / beta) + front.log_A - front.log_B
+    balance = np.log(alpha / beta) + front.log_A - front.log_B
     if flops.is_constant:
         log_c = np.log(compute / flops.constant)
-        with np.errstate(over="ignore", invalid="ignore"):
-            log_n = (balance + beta * log_c) / (alpha + beta)
-            return np.exp(log_n), np.exp(log_c - log_n)
+        log_n = (balance + beta * log_c) / (alpha + beta)
+        return np.exp(log_n), np.exp(log_c - log_n)
     guess = (balance + beta * np.log(compute / 6.0)) / (alpha + beta)
 
     def cost(log_n: Floats) -> Floats:

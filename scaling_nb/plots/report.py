@@ -275,7 +275,13 @@ class _Html:
 def _answers(fit: LawFit | IsoFlopFit) -> bool:
     if isinstance(fit, IsoFlopFit):
         return fit.trends is not None
-    return fit.law.answers_allocation
+    if not fit.law.answers_allocation:
+        return False
+    try:
+        fit.allocate(fit.scope.C[1] if fit.scope else 1e21)
+    except FitError:
+        return False
+    return True
 
 
 def _name(fit: LawFit | IsoFlopFit) -> str:
