@@ -226,25 +226,40 @@ def _non_negative(
     reduced, base = reduced.reshape(len(held), -1), base.ravel()
     resting = np.array([value or 0.0 for value in held])[:, None]
     cost, best = base.copy(), np.tile(resting, (1, len(base)))
-    todo: Any = slice(None)
-    for size in range(len(free), 0, -1):
-        for chosen in combinations(free, size):
-            solution = _cramer(gram[:, :, todo], reduced[:, todo], chosen)
-            with np.errstate(invalid="ignore"):  # a singular case has no finite solution
-                gain = sum(reduced[i, todo] * c for i, c in zip(chosen, solution, strict=True))
-                here = base[todo] - gain
-            ok = (np.min(solution, axis=0) >= 0) & (here < cost[todo])
-            at = np.arange(len(base))[todo][ok]
-            cost[at] = here[ok]
-            best[:, at] = resting
-            for i, c in zip(chosen, solution, strict=True):
-                best[i, at] = c[ok]
-            if size == len(free):
-                # Where all are positive nothing is better; the other cases are for the rest.
-                todo = np.flatnonzero(cost == base)
-                if not len(todo):
-                    break
+    _try_cases(gram, reduced, base, [tuple(free)] if free else [], cost, best)
+    # Where all are positive nothing is better; the other cases are for the rest.
+    rest = np.flatnonzero(cost == base)
+    if len(rest) and len(free) > 1:
+        cases = [c for size in range(len(free) - 1, 0, -1) for c in combinations(free, size)]
+        rest_cost, rest_best = cost[rest], best[:, rest]
+        _try_cases(gram[:, :, rest], reduced[:, rest], base[rest], cases, rest_cost, rest_best)
+        cost[rest], best[:, rest] = rest_cost, rest_best
     return cost.reshape(shape), best.reshape(len(held), *shape)
+
+
+def _try_cases(
+    gram: Floats,
+    moment: Floats,
+    base: Floats,
+    cases: Sequence[tuple[int, ...]],
+    cost: Floats,
+    best: Floats,
+) -> None:
+    """Solve for each case's coefficients, and write what is feasible and better into the last two.
+
+    All arrays are flat over the grid; coefficients outside a case are what they start at.
+    """
+    resting = best.copy()
+    for chosen in cases:
+        solution = _cramer(gram, moment, chosen)
+        with np.errstate(invalid="ignore"):  # a singular case has no finite solution
+            here = base - sum(moment[i] * c for i, c in zip(chosen, solution, strict=True))
+        ok = here < cost
+        for c in solution:
+            ok &= c >= 0
+        np.copyto(cost, here, where=ok)
+        for i in range(len(best)):
+            np.copyto(best[i], solution[chosen.index(i)] if i in chosen else resting[i], where=ok)
 
 
 def _cramer(gram: Floats, moment: Floats, chosen: Sequence[int]) -> list[Floats]:
