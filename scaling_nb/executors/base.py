@@ -21,7 +21,7 @@ from ..training.recipe import Recipe
 from ..training.trunk import CHECKPOINT_SECONDS, train_trunk
 
 Emit = Callable[[Event], None]
-MOST_DEATHS = 4
+MOST_DEATHS = 3
 
 MEMORY_MARGIN = 1.5
 """What a run may need, over its weights, gradients, moments and saved activations."""

@@ -115,11 +115,14 @@ class WorkerProcess:
         return reply
 
     def last_words(self) -> str:
-        """Return the last line the worker printed, or how it ended."""
+        """Return how the worker ended, and the last line it printed."""
         self._log.seek(0)
         lines = self._log.read().decode(errors="replace").strip().splitlines()
-        code = self.process.poll()
-        return lines[-1] if lines else "" if code is None else f"exit status {code}"
+        try:
+            code = f"exit status {self.process.wait(timeout=5)}"
+        except subprocess.TimeoutExpired:
+            code = ""
+        return ", ".join(part for part in (code, *lines[-1:]) if part)
 
     def stop(self) -> None:
         """End the process now."""

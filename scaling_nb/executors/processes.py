@@ -125,10 +125,10 @@ class _Driver:
         except _SinkFailed as error:
             raise error.args[0] from None
         except (EOFError, OSError) as error:
+            last_words = worker.last_words() or str(error)
             self._discard()
             raise WorkerDied(
-                f"the worker process ended ({worker.last_words() or error}); most often its memory "
-                "ran out"
+                f"the worker process ended ({last_words}); most often its memory ran out"
             ) from None
         finally:
             if stop_listening is not None:
