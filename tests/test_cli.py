@@ -16,8 +16,8 @@ class Net(nn.Module):
     def forward(self, x):
         return self.head(self.embedding(x))
 
-recipe = snb.Recipe(Net, size="width", sizes=[2, 4, 8, 16], dataset=np.arange(90_000) % 5, batch_size=4,
-                    tokens_per_sample=8, optimizer={"lr": 1e-2}, eval_tokens=64)
+recipe = snb.Recipe(Net, size="width", sizes=[2, 4, 8, 16], dataset=np.arange(90_000) % 5,
+                    batch_size=4, tokens_per_sample=8, optimizer={"lr": 1e-2}, eval_tokens=64)
 not_a_recipe = 3
 """
 
