@@ -14,10 +14,12 @@ from ..fit import Allocation
 from ..plots.report import allocation_table
 from ..plots.style import count
 from .analysis import Analysis, target_of
-from .board import Board, Snapshot, board_of
+from .board import Board
+from .boards import board_of
 from .comms import keep_listening
 from .controls import Mirror, button, labelled, row, section, title, warning_html, words
 from .live_chart import LiveChart
+from .snapshot import Snapshot
 from .take_away import RUNS, code_cell, latex, report, table_budgets
 from .ticker import shared_ticker
 

@@ -9,22 +9,17 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from ..cost import CostEstimate
 from ..errors import ScalingError
-from ..events import Event, RunFailed, RunFinished, RunStarted, StepLogged
 from ..plan import SweepPlan
-from ..plots.style import count
 from ..records import RunTable
 from .analysis import Analysis, Question, analyse
 from .choices import PlanChoice, Planned, Remedy, extended, guess, make_plan
+from .exclusions import Exclusions
+from .feed import Steps, SweepFeed
+from .snapshot import ALIVE, Entry, Snapshot
 from .ticker import Latest, shared_ticker
 
 if TYPE_CHECKING:
@@ -32,86 +27,13 @@ if TYPE_CHECKING:
 
     from ..executors import Executor
     from ..store import RunStore
-    from ..sweep import Sweep, SweepStatus
+    from ..sweep import Sweep
     from ..training.recipe import Recipe
 
-ALIVE = ("running", "paused")
 _LOGGED = 200
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """A line of the event log."""
-
-    clock: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Snapshot:
-    """Everything a panel shows, at one moment.
-
-    Attributes
-    ----------
-    recipe : Recipe or None
-    choice : PlanChoice or None
-        What is chosen; `plan` lags behind while it is computed.
-    plan : SweepPlan or None
-    plan_problem : str
-        Why the choice is impossible.
-    plan_notes : tuple of str
-    cost : CostEstimate or None
-    sweep : Sweep or None
-    status : SweepStatus or None
-    speeds : mapping of run_id to float, tokens per second
-    runs : RunTable or None
-        Finished runs, excluded ones with their reasons.
-    question : Question
-    analysis : Analysis or None
-    undo : int
-        Exclusions that can be taken back.
-    log : tuple of Entry
-    """
-
-    recipe: Recipe | None = None
-    choice: PlanChoice | None = None
-    plan: SweepPlan | None = None
-    plan_problem: str = ""
-    plan_notes: tuple[str, ...] = ()
-    planning: bool = False
-    cost: CostEstimate | None = None
-    sweep: Sweep | None = None
-    status: SweepStatus | None = None
-    speeds: Mapping[str, float] = field(default_factory=dict)
-    runs: RunTable | None = None
-    question: Question = field(default_factory=Question)
-    analysis: Analysis | None = None
-    undo: int = 0
-    log: tuple[Entry, ...] = ()
-
-    @property
-    def alive(self) -> bool:
-        """Whether a sweep trains or is paused."""
-        return self.status is not None and self.status.state in ALIVE
-
-    @property
-    def sentence(self) -> str:
-        """What happens, for somebody who does not see it."""
-        parts = []
-        if self.status is not None:
-            s = self.status
-            done = f"{s.n_done} of {s.n_runs} runs done"
-            parts.append(done if s.state == "running" else f"{s.state}: {done}")
-        elif self.plan is not None:
-            parts.append(f"{len(self.plan.runs)} runs planned")
-        if self.analysis is not None and self.analysis.answer is not None:
-            a = self.analysis.answer
-            parts.append(f"N* at {a.compute:.3g} is {count(a.n_params)}")
-        return "; ".join(parts)
-
-
 Listener = Callable[[Snapshot], object]
-Steps = Callable[[str, Any, Any], object]
 
 
 class Board:
@@ -143,14 +65,11 @@ class Board:
         self._state = Snapshot(recipe=recipe, plan=plan, question=question or Question())
         self._listeners: list[Listener] = []
         self._steps: list[Steps] = []
-        self._inbox: deque[Event] = deque()
         self._table = runs
-        self._excluded: dict[str, str] = dict(runs.exclusions) if runs is not None else {}
-        self._undo: list[dict[str, str]] = []
-        self._seen: dict[str, tuple[float, int]] = {}
+        self._out = Exclusions({} if runs is None else runs.exclusions)
         self._quick, self._thorough = Latest("quick fit"), Latest("fit")
         self._planner, self._prober = Latest("planning"), Latest("probe")
-        self._disconnect: Callable[[], None] = lambda: None
+        self._feed: SweepFeed | None = None
         self._stop_beat: Callable[[], object] | None = None
         self._ending = ""
         if plan is not None:
@@ -164,8 +83,6 @@ class Board:
             self._planner.submit(self._guess)
         elif recipe is not None:
             self._probe()
-
-    # -- reading, from any thread --------------------------------------------------------------
 
     @property
     def snapshot(self) -> Snapshot:
@@ -188,7 +105,7 @@ class Board:
 
         def detach() -> None:
             if steps in self._steps:
-                self._steps.remove(steps)  # type: ignore[arg-type]
+                self._steps.remove(steps)
             self._ticker.call(
                 lambda: self._listeners.remove(listener) if listener in self._listeners else None
             )
@@ -201,8 +118,7 @@ class Board:
         while time.monotonic() < deadline:
             self._ticker.settle()
             s = self._state
-            fitted = s.runs is None or not len(s.runs) or (s.analysis and s.analysis.final)
-            if fitted and not s.planning:
+            if (s.fitted or s.runs is None or not len(s.runs)) and not s.planning:
                 break
             time.sleep(0.02)
         return self._state
@@ -210,12 +126,9 @@ class Board:
     def settle_here(self) -> Snapshot:
         """Return a snapshot whose fit is final, computed at once if need be; ticker's thread."""
         s = self._state
-        stale = s.analysis is None or not s.analysis.final or s.analysis.runs is not s.runs
-        if s.runs is not None and len(s.runs) and stale:
+        if s.runs is not None and len(s.runs) and not s.fitted:
             self._put(analysis=analyse(s.runs, s.question, quick=False))
         return self._state
-
-    # -- orders, from any thread ---------------------------------------------------------------
 
     def choose(self, **changes: Any) -> None:
         """Change what is to be planned: the fields of :class:`PlanChoice`."""
@@ -227,29 +140,26 @@ class Board:
 
     def exclude(self, ids: Sequence[str], reason: str) -> None:
         """Leave runs out of the fit, for a stated reason."""
-        self._order(lambda: self._mark({**self._excluded, **dict.fromkeys(ids, reason)}))
+        self._order(lambda: self._mark({**self._out.reasons, **dict.fromkeys(ids, reason)}))
 
     def restore(self, ids: Sequence[str] | None = None) -> None:
         """Take runs back into the fit; all of them, if None."""
-        gone = set(self._excluded if ids is None else ids)
-        self._order(lambda: self._mark({k: v for k, v in self._excluded.items() if k not in gone}))
+
+        def act() -> None:
+            gone = set(self._out.reasons if ids is None else ids)
+            self._mark({k: v for k, v in self._out.reasons.items() if k not in gone})
+
+        self._order(act)
 
     def toggle(self, ids: Sequence[str], reason: str) -> None:
         """Exclude runs that count, and take those back that do not."""
-
-        def act() -> None:
-            out = {k: v for k, v in self._excluded.items() if k not in ids}
-            new = [i for i in ids if i not in self._excluded]
-            self._mark({**out, **dict.fromkeys(new, reason)})
-
-        self._order(act)
+        self._order(lambda: self._mark(self._out.toggled(ids, reason)))
 
     def undo(self) -> None:
         """Take the last exclusion or restoration back."""
 
         def act() -> None:
-            if self._undo:
-                self._excluded = self._undo.pop()
+            if self._out.undo():
                 self._keep_marks()
                 self._note("undone")
                 self._runs_changed()
@@ -299,14 +209,13 @@ class Board:
 
     def close(self) -> None:
         """Let go of the sweep, which trains on."""
-        self._disconnect()
+        if self._feed is not None:
+            self._feed.close()
         for worker in (self._quick, self._thorough, self._planner, self._prober):
             worker.close()
         if self._stop_beat is not None:
             self._stop_beat()
             self._stop_beat = None
-
-    # -- everything below runs on the ticker's thread ------------------------------------------
 
     def _order(self, act: Callable[[], object]) -> None:
         def carry_out() -> None:
@@ -333,13 +242,15 @@ class Board:
             listener(self._state)
 
     def _beat(self) -> None:
-        sweep = self._state.sweep
-        if sweep is None:
+        if self._feed is None:
             return
-        finished = self._drain(sweep)
+        sweep = self._feed.sweep
+        said, finished = self._feed.read()
+        for sentence in said:
+            self._note(sentence)
         if finished:
             self._runs_changed()
-        self._put(status=sweep.status(), speeds=self._speeds(sweep))
+        self._put(status=sweep.status(), speeds=self._feed.speeds())
         state = sweep.state
         if state not in ALIVE and self._ending != state:
             self._ending = state
@@ -349,55 +260,10 @@ class Board:
                 self._stop_beat = None
         self._show()
 
-    def _drain(self, sweep: Sweep) -> bool:
-        finished = False
-        sizes = {run.run_id: f"{sweep.plan.size_name}={run.size:g}" for run in sweep.plan.runs}
-        while self._inbox:
-            match self._inbox.popleft():
-                case RunStarted(spec=spec):
-                    self._note(f"{sizes.get(spec.run_id, '')} at {spec.budget:.3g} FLOP started")
-                case RunFinished(run=run):
-                    finished = True
-                    self._note(
-                        f"{sizes.get(run.run_id, '')} at {run.budget:.3g} FLOP finished: held-out "
-                        f"loss {run.loss:.4f}"
-                    )
-                case RunFailed(run=run):
-                    self._note(
-                        f"{sizes.get(run.run_id, '')} at {run.budget:.3g} FLOP {run.status}: "
-                        f"{run.message}"
-                    )
-                case _:
-                    pass
-        return finished
-
-    def _speeds(self, sweep: Sweep) -> dict[str, float]:
-        """Return tokens per second of the runs in training, over the last seconds."""
-        now, status = time.monotonic(), sweep.status()
-        speeds = {}
-        for run_id, state in status.runs.items():
-            if state != "running":
-                self._seen.pop(run_id, None)
-                continue
-            tokens = status.tokens_seen.get(run_id, 0)
-            then, before = self._seen.setdefault(run_id, (now, tokens))
-            if now - then > 0.5:
-                speeds[run_id] = (tokens - before) / (now - then)
-            if now - then > 5.0:
-                self._seen[run_id] = (now, tokens)
-        return speeds
-
-    def _receive(self, event: Event) -> None:
-        """Hear of what a worker does, on its thread: hand it on and return."""
-        if isinstance(event, StepLogged):
-            for steps in self._steps:
-                steps(event.run_id, event.tokens, event.loss)
-        else:
-            self._inbox.append(event)
-
     def _adopt(self, sweep: Sweep) -> None:
-        self._disconnect()
-        self._disconnect = sweep.events.connect(self._receive)
+        if self._feed is not None:
+            self._feed.close()
+        self._feed = SweepFeed(sweep, self._steps)
         self._put(
             sweep=sweep,
             recipe=sweep.recipe,
@@ -405,24 +271,16 @@ class Board:
             choice=self._state.choice or PlanChoice.of(sweep.plan),
             status=sweep.status(),
         )
-        kept = {k: v for k, v in sweep.runs.exclusions.items() if k not in self._excluded}
-        self._excluded = {**kept, **self._excluded}
-        self._ending = ""
+        self._out.adopt(sweep.runs.exclusions)
         self._runs_changed()
-        if self._stop_beat is None:
-            self._stop_beat = self._ticker.every(self._beat)  # type: ignore[assignment]
+        self._watch()
 
     def _runs_changed(self) -> None:
         sweep = self._state.sweep
         table = self._table if sweep is None else sweep.runs
         if table is None:
             return
-        table = table.restore()
-        known = set(table.columns["run_id"])
-        for reason in dict.fromkeys(self._excluded.values()):
-            ids = [k for k, v in self._excluded.items() if v == reason and k in known]
-            table = table.exclude(ids, reason=reason) if ids else table
-        self._put(runs=table, undo=len(self._undo))
+        self._put(runs=self._out.applied(table), undo=self._out.depth)
         self._refit()
 
     def _refit(self) -> None:
@@ -456,29 +314,15 @@ class Board:
             self._refit()
 
     def _mark(self, excluded: dict[str, str]) -> None:
-        if excluded == self._excluded:
-            return
-        gone = [k for k in excluded if k not in self._excluded]
-        back = [k for k in self._excluded if k not in excluded]
-        self._undo.append(self._excluded)
-        self._excluded = excluded
-        self._keep_marks()
-        for words, ids in (("excluded", gone), ("taken back", back)):
-            if ids:
-                why = f": {excluded[ids[0]]}" if ids is gone else ""
-                self._note(f"{words} {', '.join(ids)}{why}")
-        self._runs_changed()
+        said = self._out.change(excluded)
+        if said:
+            self._note(said)
+            self._keep_marks()
+            self._runs_changed()
 
     def _keep_marks(self) -> None:
-        """Store exclusions with the runs, so that they come back after a restart."""
-        sweep = self._state.sweep
-        if sweep is None:
-            return
-        stored = sweep.store.runs()
-        for run_id, run in stored.items():
-            reason = self._excluded.get(run_id, "")
-            if run.status == "finished" and run.excluded != reason:
-                sweep.store.put_run(dataclasses.replace(run, excluded=reason))
+        if self._state.sweep is not None:
+            self._out.keep(self._state.sweep.store)
 
     def _each(self, ids: Sequence[str], verb: str) -> None:
         sweep = self._state.sweep
@@ -490,7 +334,7 @@ class Board:
             except ScalingError as error:
                 self._note(str(error))
         self._put(plan=sweep.plan)
-        self._watch(sweep)
+        self._watch()
 
     def _start(self) -> None:
         from ..sweep import Sweep
@@ -509,12 +353,12 @@ class Board:
             self._adopt(sweep)
         sweep.start()
         self._note(f"training {len(state.plan.runs)} runs")
-        self._watch(sweep)
+        self._watch()
 
-    def _watch(self, sweep: Sweep) -> None:
+    def _watch(self) -> None:
         self._ending = ""
         if self._stop_beat is None:
-            self._stop_beat = self._ticker.every(self._beat)  # type: ignore[assignment]
+            self._stop_beat = self._ticker.every(self._beat)
 
     def _heal(self, remedy: Remedy) -> None:
         state = self._state
@@ -577,61 +421,3 @@ class Board:
                 self._order(lambda: self._put(cost=cost) if self._state.plan is plan else None)
 
         self._prober.submit(measure, after=0.6)
-
-    def steps_seen(self) -> int:
-        """Return tokens trained by all runs together."""
-        status = self._state.status
-        return int(np.sum(list(status.tokens_seen.values()))) if status else 0
-
-
-_BOARDS: list[Board] = []
-
-
-def board_of(source: Any, **options: Any) -> Board:
-    """Return the board of a sweep, recipe, table or board; the one it has, if it has one."""
-    if isinstance(source, Board):
-        return source
-    if isinstance(source, RunTable):
-        return Board(runs=source, **options)
-    if hasattr(source, "build_model"):
-        return board_of_recipe(source, **options)
-    for board in _BOARDS:
-        if board.snapshot.sweep is source:
-            return board
-    board = Board(sweep=source, **options)
-    _BOARDS.append(board)
-    return board
-
-
-def board_of_recipe(
-    recipe: Recipe,
-    *,
-    plan: SweepPlan | None = None,
-    store: str | os.PathLike[str] | RunStore = "runs.db",
-    executor: str | Executor = "threads",
-    question: Question | None = None,
-) -> Board:
-    """Return the board of a recipe: one that has a sweep of it, one from its store, or a new one."""
-    path = Path(getattr(store, "path", store)).resolve()
-    for board in _BOARDS:
-        sweep = board.snapshot.sweep
-        if sweep is not None and sweep.recipe.recipe_id == recipe.recipe_id:
-            same_plan = plan is None or plan.plan_id == sweep.plan.plan_id
-            if Path(sweep.store.path).resolve() == path and (same_plan or sweep.state in ALIVE):
-                return board
-    sweep = _stored(recipe, path, executor) if plan is None and path.exists() else None
-    board = Board(
-        recipe=recipe, plan=plan, sweep=sweep, store=store, executor=executor, question=question
-    )
-    _BOARDS.append(board)
-    return board
-
-
-def _stored(recipe: Recipe, path: Path, executor: str | Executor) -> Sweep | None:
-    """Return the sweep that a store holds of this very recipe, or None."""
-    from ..sweep import Sweep
-
-    try:
-        return Sweep.open(path, recipe, executor=executor)
-    except ScalingError:
-        return None

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ..training.recipe import Recipe
 
 _FOUND = 7
+_STEPS, _EPOCHS = 60, 4.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,6 +219,9 @@ def extended(plan: SweepPlan, recipe: Recipe, remedy: Remedy) -> SweepPlan:
             remedy.seeds,
             convention=plan.convention,
             reuse=plan.reuse,
+            # As much as the plan itself asked for, or less: a remedy reaches past its edges.
+            min_steps=min(_STEPS, *(run.n_steps for run in plan.runs)),
+            max_epochs=max(_EPOCHS, *(run.epochs for run in plan.runs)),
             tokens_per_param=(0.0, math.inf),
         )
     if extra.recipe_id != plan.recipe_id:

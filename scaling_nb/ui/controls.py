@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from html import escape
@@ -19,6 +20,11 @@ CSS = """
 .snb-panel .widget-html-content { line-height: 1.45; color: var(--jp-ui-font-color1); }
 .snb-panel .snb-row { display: flex; flex-flow: row wrap; gap: 2px 14px; align-items: center; }
 .snb-panel .snb-charts { display: flex; flex-flow: row wrap; gap: 8px; }
+.snb-panel .snb-charts { align-items: flex-end; }
+.snb-panel .jupyter-widget-Collapse-header { padding: 3px 8px; border: 0; background: none; }
+.snb-panel .jupyter-widget-Collapse-contents { padding: 4px 8px; border: 0;
+  background: none; }
+.snb-panel .snb-tip { text-decoration: underline dotted; cursor: help; }
 .snb-panel .snb-charts > * { flex: 1 1 340px; min-width: 300px; max-width: 100%; }
 .snb-panel .snb-two > * { flex: 1 1 460px; }
 .snb-panel .snb-warn { border-left: 4px solid #D55E00; padding: 1px 10px; margin: 3px 0;
@@ -70,10 +76,16 @@ def title(text: str) -> w.HTML:
     return words(f'<span class="snb-title" role="heading" aria-level="3">{escape(text)}</span>')
 
 
-def button(text: str, act: Callable[[], object], tip: str, *, kind: str = "") -> w.Button:
+def button(
+    text: str, act: Callable[[], object], tip: str, *, kind: str = "", icon: str = ""
+) -> w.Button:
     """Return a button as wide as its words."""
     made = w.Button(
-        description=text, tooltip=tip, button_style=kind, layout={"width": "auto", "flex": "none"}
+        description=text,
+        tooltip=tip,
+        button_style=kind,
+        icon=icon,
+        layout={"width": "auto", "flex": "none"},
     )
     made.on_click(lambda _: act())
     return made
@@ -105,17 +117,24 @@ class Mirror:
 
     def show(self, value: Any) -> None:
         """Show the board's value."""
-        if time.monotonic() - self._moved < self.HELD or self.control.value == value:
+        if time.monotonic() - self._moved < self.HELD or _same(self.control.value, value):
             return
         self._shown = value
         self.control.value = value
 
     def _changed(self, change: Any) -> None:
-        if change["new"] == self._shown:
+        if _same(change["new"], self._shown):
             return
         self._shown = change["new"]
         self._moved = time.monotonic()
         self._react(change["new"])
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Whether two values are one to a person: a log slider rounds in its exponent."""
+    if isinstance(a, float) and isinstance(b, float):
+        return math.isclose(a, b, rel_tol=1e-6)
+    return bool(a == b)
 
 
 def warning_html(text: str) -> str:

@@ -14,11 +14,13 @@ from ..plots.report import allocation_table, answer_sentence
 from ..records import RunTable
 from .analysis import Analysis, Question, analyse
 from .answer_panel import AnswerPanel
-from .board import ALIVE, Board, Snapshot, board_of, board_of_recipe
+from .board import Board
+from .boards import board_of, board_of_recipe
 from .comms import keep_listening
 from .controls import CSS, words
 from .fit_panel import FitPanel
 from .plan_panel import PlanPanel
+from .snapshot import ALIVE, Snapshot
 from .take_away import code_cell, table_budgets
 from .ticker import shared_ticker
 from .train_panel import TrainPanel
@@ -156,8 +158,6 @@ class Dashboard:
             self._head.value = head
         self._emit(snapshot)
 
-    # -- the objects behind it -----------------------------------------------------------------
-
     @property
     def plan(self) -> SweepPlan | None:
         """The plan as chosen; None before it is made, or where there is nothing to train."""
@@ -189,18 +189,14 @@ class Dashboard:
         s = self.board.snapshot
         if s.runs is None or not len(s.runs):
             return None
-        done = s.analysis
-        current = done is not None and done.final and done.runs is s.runs
-        if current and done is not None and done.question == s.question:
-            return done
+        if s.fitted:
+            return s.analysis
         return analyse(s.runs, s.question, quick=False)
 
     @property
     def code(self) -> str:
-        """A cell that gives the present numbers without the panel; it reads ``scaling_runs.csv``."""
+        """A cell that gives the same numbers without the panel, from ``scaling_runs.csv``."""
         return code_cell(self.runs, self.board.snapshot.question)
-
-    # -- what the panel's buttons do -----------------------------------------------------------
 
     def start(self) -> Self:
         """Start the plan, as the button does; returns at once."""
@@ -235,17 +231,16 @@ class Dashboard:
             panel.close()
         self.widget.close()
 
-    # -- display -------------------------------------------------------------------------------
-
     def _ipython_display_(self) -> None:
         from IPython.display import display
 
         bundle = self.widget._repr_mimebundle_()
         if isinstance(bundle, tuple):
             bundle = bundle[0]
-        display({**(bundle or {}), "text/plain": "scaling_nb panel"}, raw=True)
+        show: Any = display
+        show({**(bundle or {}), "text/plain": "scaling_nb panel"}, raw=True)
         # Replaced at the end of the sweep by a result that needs no kernel.
-        self._static = display({"text/plain": ""}, raw=True, display_id=True)
+        self._static = show({"text/plain": ""}, raw=True, display_id=True)
         self._emitted = None
         shared_ticker().call(lambda: self._emit(self.board.snapshot))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -9,11 +10,13 @@ import ipywidgets as w
 
 from ..fit import FitWarning, IsoFlopFit, LawFit
 from .analysis import METHODS, Analysis
-from .board import Board, Snapshot, board_of
+from .board import Board
+from .boards import board_of
 from .choices import Remedy, remedy_for
 from .comms import keep_listening
 from .controls import Mirror, button, labelled, row, section, title, warning_html, words
 from .live_chart import LiveChart
+from .snapshot import Snapshot
 
 if TYPE_CHECKING:
     from ..records import RunTable
@@ -70,7 +73,7 @@ class FitPanel:
                     f"Exponent {symbol} of the law, held where you put it",
                     "300px",
                 ),
-                lambda value, name=name: self._drag(name, value),
+                partial(self._drag, name),
             )
             for name, symbol, low, high in _HANDS
         }

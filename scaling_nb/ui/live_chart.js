@@ -7,7 +7,6 @@ const DIMMED = 0.15;
 
 const page = (globalThis.__scaling_nb__ ??= { plotly: null, models: new Set(), draws: [], sent: 0 });
 
-// ---------------------------------------------------------------- plotly.js, once per page
 
 function loadPlotly() {
   page.plotly ??= fetchPlotly().catch((error) => {
@@ -57,7 +56,6 @@ function evaluate(source) {
   return module.exports;
 }
 
-// ---------------------------------------------------------------- what a view knows
 
 class State {
   constructor() {
@@ -74,7 +72,7 @@ class State {
     this.seq = content.seq;
     if (content.kind === "figure") this.figure = content.figure;
     if (content.kind === "add") this.lines.push(...content.traces.map(newLine));
-    if (content.kind === "patch") this.patch(buffers);
+    if (content.kind === "patch") this.patch(buffers, content.now);
     return true;
   }
 
@@ -92,7 +90,7 @@ class State {
     return true;
   }
 
-  patch(buffers) {
+  patch(buffers, now) {
     const counts = typed(buffers[0], Uint16Array);
     const points = typed(buffers[1], Float32Array);
     const masks = typed(buffers[2], Uint8Array);
@@ -100,7 +98,7 @@ class State {
     let bit = 0;
     for (let i = 0; i < counts.length; i += 3) {
       const line = this.lines[counts[i]];
-      at = extend(line, points, at, counts[i + 1]);
+      at = grow(line, points, at, counts[i + 1], now);
       if (counts[i + 2]) bit = thin(line, masks, bit);
     }
   }
@@ -122,6 +120,21 @@ function extend(line, points, at, n) {
   return at;
 }
 
+// New points have no clock of their own: between two patches they are spread evenly over x.
+function grow(line, points, at, n, now) {
+  const last = line.x.length - 1;
+  const from = last < 0 ? 0 : line.x[last];
+  const begin = last < 0 || !Number.isFinite(line.t[last]) ? now : line.t[last];
+  const reach = last < 0 ? 0 : points[at + n - 1] - from;
+  for (let i = 0; i < n; i++) {
+    const share = reach > 0 ? (points[at + i] - from) / reach : 1;
+    line.x.push(points[at + i]);
+    line.y.push(points[at + n + i]);
+    line.t.push(begin + share * (now - begin));
+  }
+  return at + 2 * n;
+}
+
 function thin(line, masks, at) {
   const n = line.x.length;
   const keep = (_, i) => (masks[at + (i >> 3)] >> (i & 7)) & 1;
@@ -129,7 +142,6 @@ function thin(line, masks, at) {
   return at + Math.ceil(n / 8);
 }
 
-// ---------------------------------------------------------------- drawing
 
 const X_AXES = {
   tokens: { title: "tokens seen", read: (line) => line.x },
@@ -147,7 +159,7 @@ function smooth(values, weight) {
 function streamed(lines, view) {
   const shown = new Set();
   return lines.map((line) => {
-    const { key, label, group, colour, dash, width } = line.trace;
+    const { key, label, group, rank, colour, dash, width } = line.trace;
     const first = !shown.has(group);
     shown.add(group);
     return {
@@ -158,6 +170,7 @@ function streamed(lines, view) {
       name: group,
       legendgroup: group,
       showlegend: first,
+      legendrank: 1000 + rank,
       opacity: view.picked && view.picked !== group ? DIMMED : 1,
       line: { color: colour, dash, width, simplify: true },
       hovertemplate: `${label}<br>%{x:.3s}: %{y:.4f}<extra>${key}</extra>`,
@@ -204,7 +217,6 @@ function layoutOf(state, view, colours, height) {
   return layout;
 }
 
-// ---------------------------------------------------------------- the chart's own controls
 
 let unique = 0;
 
@@ -245,7 +257,6 @@ function toolbar(view, redraw) {
   return bar;
 }
 
-// ---------------------------------------------------------------- one view
 
 async function render({ model, el }) {
   page.models.add(model);
@@ -270,6 +281,7 @@ async function render({ model, el }) {
   let cost = 0;
   let drawnAt = 0;
   let wired = false;
+  let wanted = null;
 
   function receive(content, buffers) {
     if (content.kind === "plotly") return;
@@ -314,6 +326,8 @@ async function render({ model, el }) {
       console.warn("scaling_nb: the chart could not be drawn", error);
     }
     if (!wired) wire();
+    if (wanted) picture(wanted);
+    wanted = null;
     drawnAt = performance.now();
     cost = drawnAt - began;
     el.dataset.drawn = String(state.seq);
@@ -342,7 +356,7 @@ async function render({ model, el }) {
   }
 
   async function picture(format) {
-    if (!Plotly || !wired) return;
+    if (!wired) return void (wanted = format); // drawn first, then pictured
     const url = await Plotly.toImage(area, { format, width: 900, height: 480, scale: format === "png" ? 2 : 1 });
     const text = format === "png" ? atob(url.split(",")[1]) : decodeURIComponent(url.split(",").slice(1).join(","));
     const bytes = format === "png" ? Uint8Array.from(text, (c) => c.charCodeAt(0)) : new TextEncoder().encode(text);

@@ -37,6 +37,7 @@ NEW = 8
 KEPT = 512
 """Most points kept of a trace."""
 _THINNED = KEPT // 2
+_DECIMATOR: Any = MinMaxLTTBDownsampler()  # type: ignore[no-untyped-call]
 _ROWS = 3  # x, y, seconds
 
 
@@ -50,6 +51,8 @@ class Trace:
         The run's identifier.
     label, group : str
         Shown on hover; and in the legend, once for all traces of a group.
+    rank : int
+        Place in the legend.
     colour, dash : str
     width : float, pixels
     scales : mapping of str to float
@@ -59,6 +62,7 @@ class Trace:
     key: str
     label: str
     group: str
+    rank: int = 0
     colour: str
     dash: str = "solid"
     width: float = 1.4
@@ -85,7 +89,7 @@ def decimate(x: NDArray[Any], y: NDArray[Any], n_out: int) -> NDArray[np.intp]:
     """
     if len(y) <= n_out:
         return np.arange(len(y))
-    chosen = MinMaxLTTBDownsampler().downsample(
+    chosen = _DECIMATOR.downsample(
         np.ascontiguousarray(x, np.float64), np.ascontiguousarray(y, np.float64), n_out=n_out
     )
     return np.asarray(chosen, dtype=np.intp)
@@ -143,16 +147,12 @@ class LiveChart(anywidget.AnyWidget):
         keep_listening(self)
         self.on_msg(self._on_message)
 
-    # -- from any thread ---------------------------------------------------------------------
-
     def append(self, key: str, x: ArrayLike, y: ArrayLike) -> None:
         """Note new points of one trace, both of shape (n_points,)."""
         xs, ys = np.asarray(x), np.asarray(y)
         with self._lock:
             self._waiting.setdefault(key, []).append((xs, ys))
             self._newest = time.time()
-
-    # -- on the publisher's thread -----------------------------------------------------------
 
     def add(self, traces: Sequence[Trace]) -> None:
         """Begin new traces; those that exist already stay as they are."""
@@ -225,10 +225,10 @@ class LiveChart(anywidget.AnyWidget):
             self._seq += 1
             buffers = [
                 np.array(counts, "<u2").tobytes(),
-                np.concatenate([p.ravel() for p in points]).astype("<f4").tobytes(),
+                np.concatenate([p[:2].ravel() for p in points]).astype("<f4").tobytes(),
                 b"".join(masks),
             ]
-            self.send({"kind": "patch", "seq": self._seq, "stamp": newest}, buffers)
+            self.send({"kind": "patch", "seq": self._seq, "now": now, "stamp": newest}, buffers)
         return sum(map(len, buffers))
 
     @property
@@ -298,7 +298,8 @@ def _new_points(
     last = line.points[:, line.n - 1] if line.n else np.zeros(_ROWS)
     chosen = decimate(x, y, NEW)
     x, y = x[chosen], y[chosen]
-    # Points carry no clock: between two patches they are spread evenly over x.
+    # Points carry no clock: between two patches they are spread evenly over x. The page does
+    # the same, so that seconds need not be sent.
     begin = float(last[2]) if np.isfinite(last[2]) and line.n else now
     reach = x[-1] - last[0] if len(x) else 0.0
     share = (x - last[0]) / reach if line.n and reach > 0 else np.ones(len(x))

@@ -8,8 +8,10 @@ import numpy as np
 
 from ..plots.style import COLOURS, axis, count, figure
 from ..records import RunSpec
-from .board import Board, Snapshot, board_of
+from .board import Board
+from .boards import board_of
 from .live_chart import LiveChart, Trace
+from .snapshot import Snapshot
 from .ticker import shared_ticker
 
 if TYPE_CHECKING:
@@ -89,6 +91,7 @@ def traces(specs: list[RunSpec], plan: tuple[RunSpec, ...]) -> list[Trace]:
                 key=spec.run_id,
                 label=f"N {count(spec.n_params)}, seed {spec.seed}",
                 group=f"{spec.budget:.3g}",
+                rank=place,
                 colour=shaded(COLOURS[place % len(COLOURS)], shade),
                 dash=_DASHES[place // len(COLOURS) % len(_DASHES)],
                 scales={"steps": 1 / spec.tokens_per_step, "flops": spec.flops_per_token},

@@ -13,10 +13,12 @@ from ..errors import ScalingError
 from ..flops import CONVENTIONS
 from ..plan import SweepPlan
 from ..plots.style import count
-from .board import Board, Snapshot, board_of
+from .board import Board
+from .boards import board_of
 from .choices import parse
 from .comms import keep_listening
 from .controls import Mirror, labelled, row, section, title, warning_html, words
+from .snapshot import Snapshot
 
 if TYPE_CHECKING:
     from ..training.recipe import Recipe
@@ -212,7 +214,9 @@ def summary_html(snapshot: Snapshot) -> str:
             + f": {s.reason}"
             for s in plan.skipped[:12]
         )
-        parts.append(f'<span title="{escape(why)}">{len(plan.skipped)} cells left out ⓘ</span>')
+        parts.append(
+            f'<span class="snb-tip" title="{escape(why)}">{len(plan.skipped)} cells left out</span>'
+        )
     return " · ".join([*parts, cost_text(snapshot.cost, alive=snapshot.alive)])
 
 

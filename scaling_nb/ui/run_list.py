@@ -11,8 +11,8 @@ import anywidget
 import traitlets
 
 from ..records import RunTable
-from .board import Snapshot
 from .comms import keep_listening
+from .snapshot import Snapshot
 
 Row = dict[str, Any]
 Order = Callable[[str, tuple[str, ...], str], object]
@@ -39,7 +39,7 @@ class RunList(anywidget.AnyWidget):
 
     _esm = Path(__file__).with_suffix(".js")
     columns = traitlets.List([list(c) for c in COLUMNS]).tag(sync=True)
-    rows = traitlets.List([]).tag(sync=True)
+    rows: Any = traitlets.List([]).tag(sync=True)
     verbs = traitlets.List(["exclude", "restore"]).tag(sync=True)
 
     def __init__(self, on_order: Order, verbs: list[str]) -> None:

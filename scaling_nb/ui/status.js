@@ -12,7 +12,9 @@ function nameHandles(root) {
 }
 
 function render({ model, el }) {
-  el.style.cssText = "display:flex;flex-wrap:wrap;gap:4px 12px;align-items:center;width:100%;min-height:24px";
+  const line = document.createElement("div");
+  line.style.cssText = "display:flex;flex-wrap:wrap;gap:4px 12px;align-items:center;min-height:24px;position:relative";
+  el.style.width = "100%";
   const bar = document.createElement("progress");
   bar.setAttribute("aria-label", "runs done");
   bar.style.cssText = "width:14em;height:14px;accent-color:#0072B2;flex:none";
@@ -23,8 +25,8 @@ function render({ model, el }) {
   spoken.setAttribute("aria-live", "polite");
   spoken.className = "snb-spoken";
   spoken.style.cssText = "position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%);white-space:nowrap";
-  el.style.position = "relative";
-  el.append(bar, text, spoken);
+  line.append(bar, text, spoken);
+  el.append(line);
 
   const update = () => {
     bar.max = Math.max(1, model.get("total"));

@@ -9,7 +9,7 @@ from ..curves import curves_of
 from ..plots.report import fit_report
 from ..records import RunTable
 from .analysis import Analysis, Question, target_of
-from .board import Snapshot
+from .snapshot import Snapshot
 
 RUNS = "scaling_runs.csv"
 
@@ -52,7 +52,8 @@ def table_budgets(analysis: Analysis) -> list[float]:
     target = target_of(analysis.runs, analysis.question)
     fit = analysis.fit
     low, high = fit.scope.C if fit is not None and fit.scope is not None else (target, target)
-    decade, budgets = float(f"{low:.0e}"), []
+    decade = float(f"{low:.0e}")
+    budgets: list[float] = []
     while decade <= 100.0 * high and len(budgets) < 12:
         if decade >= low:
             budgets.append(decade)

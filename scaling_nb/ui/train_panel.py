@@ -6,14 +6,18 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets as w
+import plotly.graph_objects as go
 
+from ..plots.style import axis, figure
 from .analysis import Analysis
-from .board import Board, Entry, Snapshot, board_of
+from .board import Board
+from .boards import board_of
 from .comms import keep_listening
 from .controls import button, row, section, title, words
 from .live_chart import LiveChart
 from .loss_chart import LossChart
 from .run_list import RunList, rows_of
+from .snapshot import Entry, Snapshot
 from .status import StatusLine
 
 if TYPE_CHECKING:
@@ -37,21 +41,34 @@ class TrainPanel:
         self._trains = self.board.snapshot.recipe is not None
         self.status = StatusLine()
         self._start = button(
-            "▶ start",
+            "start",
             self.board.start,
             "Train the planned runs, or go on with them",
             kind="success",
+            icon="play",
         )
         self._pause = button(
-            "⏸ pause", self.board.pause, "Hold every run between two steps, or let them go on"
+            "pause",
+            self.board.pause,
+            "Hold every run between two steps, or let them go on",
+            icon="pause",
         )
         self._stop = button(
-            "■ stop", self.board.stop, "End after the current step; finished runs stand"
+            "stop",
+            self.board.stop,
+            "End after the current step; finished runs stand",
+            icon="stop",
         )
         self.loss = LossChart(self.board) if self._trains else None
-        self.isoflop = LiveChart("IsoFLOP curves: held-out loss against model size")
+        self.isoflop = LiveChart(
+            "IsoFLOP curves: held-out loss against model size",
+            waiting("IsoFLOP curves and their minima", "model size N", "held-out loss"),
+        )
         self.isoflop.on_pick(self._picked)
-        self.frontier = LiveChart("compute-optimal model size against compute")
+        self.frontier = LiveChart(
+            "compute-optimal model size against compute",
+            waiting("How big: N*(C)", "training compute C", "compute-optimal model size N*"),
+        )
         verbs = ["exclude", "restore", *(["retry", "skip"] if self._trains else [])]
         self.runs = RunList(self._ordered, verbs)
         self._log = words(kind="snb-log-box")
@@ -116,16 +133,16 @@ class TrainPanel:
         )
         wanted = {
             self._start: (
-                "▶ go on" if state in ("cancelled", "failed") and not new_plan else "▶ start",
+                "go on" if state in ("cancelled", "failed") and not new_plan else "start",
                 not planned
                 or state in ("running", "paused")
                 or (state == "finished" and not new_plan),
             ),
             self._pause: (
-                "▶ resume" if state == "paused" else "⏸ pause",
+                "resume" if state == "paused" else "pause",
                 state not in ("running", "paused"),
             ),
-            self._stop: ("■ stop", state not in ("running", "paused")),
+            self._stop: ("stop", state not in ("running", "paused")),
         }
         for control, (text, disabled) in wanted.items():
             if control.description != text:
@@ -155,6 +172,18 @@ class TrainPanel:
             self.board.exclude(ids, reason)
         else:
             getattr(self.board, verb)(ids)
+
+
+def waiting(title: str, x: str, y: str) -> go.Figure:
+    """Return axes that say what will be seen in them."""
+    drawing = figure(title, axis(x), axis(y))
+    drawing.update_layout(margin={"l": 60, "r": 10, "t": 36, "b": 45}, title_font_size=13)
+    drawing.update_xaxes(showticklabels=False, range=[0, 1])
+    drawing.update_yaxes(showticklabels=False, range=[0, 1])
+    return drawing.add_annotation(
+        text="appears as runs finish",
+        x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False,
+    )  # fmt: skip
 
 
 def status_text(snapshot: Snapshot) -> str:
