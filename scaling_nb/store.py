@@ -22,6 +22,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from .disk import cannot_open, journal_for, may_pass, remedy
 from .errors import StoreError
 from .plan import SweepPlan
 from .records import Run
@@ -83,30 +84,33 @@ class RunStore:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
+        self.on_trouble: Callable[[str], object] = lambda message: None
         self._queue: queue.SimpleQueue[Write | threading.Event | None] = queue.SimpleQueue()
         self._error: Exception | None = None
+        self._trouble: Exception | None = None
         self._closed = False
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self._connect() as connection:
+            connection = self.connect()
+            try:
                 self._prepare(connection)
+            finally:
+                connection.close()
+        except StoreError:
+            raise
         except (sqlite3.Error, OSError) as error:
-            if isinstance(error, StoreError):
-                raise
-            raise StoreError(
-                f"{self.path} cannot be opened as a run store: {error}. Give the path of a store, "
-                "or of a new file in a folder that can be written."
-            ) from error
+            raise StoreError(cannot_open(self.path, error)) from error
         self._writer = threading.Thread(target=self._write_loop, name="run-store", daemon=True)
         self._writer.start()
 
-    def _connect(self) -> sqlite3.Connection:
+    def connect(self) -> sqlite3.Connection:
+        """Return a connection of the caller's own, in autocommit mode."""
         connection = sqlite3.connect(self.path, timeout=30, isolation_level=None)
         connection.execute("PRAGMA synchronous=NORMAL")
         return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
-        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute(f"PRAGMA journal_mode={journal_for(self.path)}")
         # IMMEDIATE: two kernels that open a new file at once must not both make the tables.
         connection.execute("BEGIN IMMEDIATE")
         tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master")}
@@ -143,7 +147,7 @@ class RunStore:
 
     def load_sweep(self) -> StoredSweep | None:
         """Return the sweep that was started last, or None."""
-        row = self._read(
+        row = self.read(
             "SELECT sweep_id, plan, recipe FROM sweeps ORDER BY created DESC, rowid DESC LIMIT 1"
         )
         if not row:
@@ -172,7 +176,7 @@ class RunStore:
 
     def runs(self) -> dict[str, Run]:
         """Return every run that has ended, by run_id."""
-        rows = self._read("SELECT run_id, result FROM runs")
+        rows = self.read("SELECT run_id, result FROM runs")
         return {run_id: Run(**json.loads(result)) for run_id, result in rows}
 
     def append(self, run_id: str, tokens: NDArray[np.int64], loss: NDArray[np.float32]) -> None:
@@ -195,19 +199,32 @@ class RunStore:
 
     def curve(self, run_id: str) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Return a run's training curve so far: (tokens, loss), each of shape (n_points,)."""
-        rows = self._read("SELECT tokens, loss FROM chunks WHERE run_id = ? ORDER BY id", run_id)
+        rows = self.read("SELECT tokens, loss FROM chunks WHERE run_id = ? ORDER BY id", run_id)
         tokens = np.frombuffer(b"".join(row[0] for row in rows), dtype="<i8")
         return tokens, np.frombuffer(b"".join(row[1] for row in rows), dtype="<f4")
 
-    def _read(self, query: str, *parameters: object) -> list[Any]:
+    def curve_sizes(self) -> list[tuple[str, int, int]]:
+        """Return (run_id, first chunk, number of points) of each curve."""
+        return self.read("SELECT run_id, min(id), sum(n) FROM chunks GROUP BY run_id")
+
+    def read(self, query: str, *parameters: object) -> list[Any]:
+        """Return the rows of a query over what has been committed.
+
+        Raises
+        ------
+        StoreError
+            The file cannot be read; says how to salvage it if it is damaged.
+        """
         try:
-            connection = self._connect()
+            connection = self.connect()
             try:
                 return connection.execute(query, parameters).fetchall()
             finally:
                 connection.close()
         except sqlite3.Error as error:
-            raise StoreError(f"{self.path} cannot be read: {error}.") from error
+            raise StoreError(
+                f"{self.path} cannot be read: {error}.{remedy(self.path, error)}"
+            ) from (error)
 
     def _put(self, write: Write) -> None:
         if self._closed:
@@ -215,13 +232,23 @@ class RunStore:
         self._raise_failure()
         self._queue.put(write)
 
+    @property
+    def trouble(self) -> str:
+        """Why nothing can be saved for now; what has gathered is kept in memory. Else empty."""
+        return "" if self._trouble is None else f"{self.path} cannot be written: {self._trouble}"
+
     def flush(self) -> None:
-        """Wait until everything put so far is committed; raise `StoreError` if it cannot be."""
+        """Wait until everything put so far is committed; raise `StoreError` if it cannot be.
+
+        Where the disk was full, this tries again.
+        """
         if not self._closed:
             done = threading.Event()
             self._queue.put(done)
             done.wait()
         self._raise_failure()
+        if self._trouble is not None:
+            raise StoreError(f"{self.trouble}. Make room, then try again.") from self._trouble
 
     def close(self) -> None:
         """Commit what is left and stop the writer; a second call does nothing."""
@@ -230,6 +257,8 @@ class RunStore:
             self._queue.put(None)
             self._writer.join()
         self._raise_failure()
+        if self._trouble is not None:
+            raise StoreError(f"{self.trouble}. What was not saved is lost.") from self._trouble
 
     def __enter__(self) -> Self:
         return self
@@ -247,21 +276,40 @@ class RunStore:
             raise StoreError(f"{self.path} cannot be written: {self._error}.") from self._error
 
     def _write_loop(self) -> None:
-        connection = self._connect()
+        connection = self.connect()
+        unsaved: list[Write] = []
         open_ended = True
         while open_ended:
             batch, waiting, open_ended = self._gather()
-            if batch and self._error is None:
-                try:
-                    connection.execute("BEGIN IMMEDIATE")
-                    for write in batch:
-                        write(connection)
-                    connection.execute("COMMIT")
-                except sqlite3.Error as error:
-                    self._error = error
+            unsaved += batch
+            # In trouble every piece of a curve would try again; whoever flushes or closes does.
+            if unsaved and (self._trouble is None or waiting or not open_ended):
+                self._save(connection, unsaved)
             for done in waiting:
                 done.set()
         connection.close()
+
+    def _save(self, connection: sqlite3.Connection, unsaved: list[Write]) -> None:
+        """Commit and empty `unsaved`; where the disk does not take it, keep it and tell."""
+        if self._error is not None:
+            unsaved.clear()
+            return
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            for write in unsaved:
+                write(connection)
+            connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            if not may_pass(error):
+                self._error = error
+                return
+            self._trouble = error
+            self.on_trouble(self.trouble)
+        else:
+            unsaved.clear()
+            self._trouble = None
 
     def _gather(self) -> tuple[list[Write], list[threading.Event], bool]:
         """Take what comes within `FLUSH_SECONDS`; at once where somebody waits or closes."""

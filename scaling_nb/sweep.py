@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-import atexit
+import contextlib
 import dataclasses
 import os
 import threading
 import time
-import weakref
+from collections.abc import Callable
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .book import RunBook
-from .errors import SweepError
+from .errors import StoreError, SweepError
 from .events import Event, RunFailed, RunFinished, RunStarted, Signal, StepLogged, StorageFailed
 from .executors import Checkpointing, Executor, Job, JobQueue, make_executor
 from .executors.base import MEMORY_MARGIN, MEMORY_SHARE
+from .follower import POLL_SECONDS, Follower
+from .lease import Holder, Lease, current_holder
 from .plan import SweepPlan
 from .records import Run, RunSpec, RunTable
+from .running import find_running, register, store_path, unregister
+from .schedule import order_jobs
 from .status import OPEN, SweepState, SweepStatus
 from .store import RunStore
 from .training.checkpoint import remove_folder, remove_leftovers
@@ -62,6 +66,18 @@ class Sweep:
     >>> sweep.runs.to_frame()                                   # doctest: +SKIP
     """
 
+    def __new__(
+        cls,
+        recipe: Recipe,
+        plan: SweepPlan,
+        *,
+        store: str | os.PathLike[str] | RunStore = "runs.db",
+        **options: object,
+    ) -> Self:
+        """Return the sweep that trains this plan in this store already, where there is one."""
+        running = find_running(store_path(store), plan.plan_id)
+        return running if isinstance(running, cls) else super().__new__(cls)
+
     def __init__(
         self,
         recipe: Recipe,
@@ -71,6 +87,8 @@ class Sweep:
         executor: str | Executor = "threads",
         checkpoint_every: float = CHECKPOINT_SECONDS,
     ) -> None:
+        if hasattr(self, "plan"):
+            return  # the cell was run again: this is the sweep that runs
         if plan.recipe_id != recipe.recipe_id:
             raise SweepError(
                 "the plan was made from another recipe: their content differs. Plan anew with "
@@ -95,6 +113,14 @@ class Sweep:
         self._began = self._took = 0.0
         self._book = RunBook(plan, self.store.runs())
         self._state: SweepState = "finished" if self._book.complete else "new"
+        self._lease = Lease(
+            self.store, plan.plan_id, state=lambda: self._state, on_lost=self._taken_over
+        )
+        self._holder: Holder | None = None
+        self.store.on_trouble = lambda message: self._receive(StorageFailed(message=message))
+        holder = current_holder(self.store)
+        if holder is not None and holder.sweep_id == plan.plan_id:
+            self._follow(holder)
 
     @classmethod
     def open(
@@ -125,22 +151,33 @@ class Sweep:
                 "recipe that the sweep was started with, or a new store."
             )
         plan = dataclasses.replace(stored.plan, recipe=recipe)
-        return cls(recipe, plan, store=opened, executor=executor)
+        sweep = cls(recipe, plan, store=opened, executor=executor)
+        if sweep.store is not opened:
+            opened.close()
+        return sweep
 
     def start(self) -> Self:
         """Start training in the background and return at once.
 
-        Starting a sweep that runs does nothing; one that is paused goes on.
+        Starting a sweep that runs does nothing; one that is paused goes on. One that another
+        process trains is watched: events, runs and curves arrive as they do there.
+
+        Raises
+        ------
+        SweepError
+            Another sweep trains in the same store.
         """
         with self._lock:
             if self._alive:
-                if not self._control.orders.cancelled:
+                if not self._control.orders.cancelled and self._holder is None:
                     self._go_on()
                 return self
             self._launch(
-                [Job(specs=job, bytes=self._need(job[0])) for job in self._book.open_jobs()]
+                [
+                    Job(specs=specs, bytes=self._need(specs[0]), more_follow=more)
+                    for specs, more in order_jobs(self._book.open_jobs())
+                ]
             )
-        _cancel_at_exit(self)
         return self
 
     @property
@@ -148,6 +185,15 @@ class Sweep:
         return self._thread is not None and self._thread.is_alive() and not self._done.is_set()
 
     def _launch(self, jobs: list[Job]) -> None:
+        if (holder := self._lease.acquire()) is not None:
+            if holder.sweep_id != self._lease.sweep_id:
+                raise SweepError(
+                    f"another sweep trains in {self.store.path} ({holder}). Wait for it, cancel it "
+                    "there, or use another store."
+                )
+            self._follow(holder)
+            return
+        self._holder = None
         self._control = Control()
         self._done.clear()
         self._error, self._problem = None, ""
@@ -156,8 +202,48 @@ class Sweep:
         self._book.queue(spec.run_id for job in jobs for spec in job.specs)
         self.store.save_sweep(self.plan, self.recipe.parts())
         self._jobs = JobQueue(jobs, memory=self._memory())
-        self._thread = threading.Thread(target=self._drive, name="sweep", daemon=True)
+        self._run_in_background(self._drive)
+        register(self)
+
+    def _run_in_background(self, target: Callable[[], None]) -> None:
+        self._thread = threading.Thread(target=target, name="sweep", daemon=True)
         self._thread.start()
+
+    def _follow(self, holder: Holder) -> None:
+        """Watch the process that trains this sweep until it ends there."""
+        self._holder = holder
+        self._done.clear()
+        self._state, self._problem = holder.state, f"trained by {holder}; read-only here"
+        self._began = time.monotonic()
+        self._run_in_background(self._watch)
+
+    def _watch(self) -> None:
+        follower = Follower(self.store, self._book.specs, self._book.results)
+        holder: Holder | None = self._holder
+        while holder is not None:
+            time.sleep(POLL_SECONDS)
+            # First the holder: what it wrote before it went is then seen in the last look.
+            holder = current_holder(self.store)
+            for event in follower.look():
+                with self._lock:
+                    self._book.note(event)
+                self.events.send(event)
+            if holder is not None:
+                self._state = holder.state
+        with self._lock:
+            self._holder, self._problem = None, ""
+            self._close_books("finished" if self._book.complete else "cancelled")
+
+    def _taken_over(self) -> None:
+        self._problem = "another process has taken this sweep over"
+        self._control.cancel()
+
+    def _ours(self) -> None:
+        if self._holder is not None:
+            raise SweepError(
+                f"this sweep is trained by {self._holder}, and is read-only here. Do this there, "
+                "or wait until that process has ended, and start() here."
+            )
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the sweep ends; returns whether it has.
@@ -181,11 +267,13 @@ class Sweep:
 
     def cancel(self) -> SweepStatus:
         """Stop after the current step; finished runs stand, and start() goes on from there."""
+        self._ours()
         self._control.cancel()
         return self.status()
 
     def pause(self) -> SweepStatus:
         """Save every run and hold it between two steps until :meth:`resume`."""
+        self._ours()
         with self._lock:
             if self._state == "running":
                 self._control.pause()
@@ -194,8 +282,15 @@ class Sweep:
 
     def resume(self) -> SweepStatus:
         """Go on after :meth:`pause`."""
+        self._ours()
+        if self.store.trouble:
+            with contextlib.suppress(StoreError):
+                self.store.flush()
         with self._lock:
-            self._go_on()
+            if self.store.trouble:
+                self._problem = f"{self.store.trouble}. Make room, then resume()"
+            else:
+                self._go_on()
         return self.status()
 
     def _go_on(self) -> None:
@@ -211,6 +306,7 @@ class Sweep:
         SweepError
             The sweep has no such run, or it has ended.
         """
+        self._ours()
         with self._lock:
             spec = self._spec(run_id)
             status = self._book.statuses[run_id]
@@ -242,6 +338,7 @@ class Sweep:
         SweepError
             The sweep has no such run, or it is finished or still open.
         """
+        self._ours()
         with self._lock:
             spec = self._spec(run_id)
             status = self._book.statuses[run_id]
@@ -262,7 +359,6 @@ class Sweep:
                 self._jobs.put(Job(specs=(spec,), bytes=self._need(spec), more_follow=True))
             else:
                 self._launch([Job(specs=(spec,), bytes=self._need(spec), more_follow=True)])
-        _cancel_at_exit(self)
         return self.status()
 
     def _need(self, spec: RunSpec) -> int:
@@ -313,7 +409,8 @@ class Sweep:
     def curve(self, run_id: str) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Return a run's training curve so far: (tokens, loss), each of shape (n_points,)."""
         self._spec(run_id)
-        self.store.flush()
+        with contextlib.suppress(StoreError):
+            self.store.flush()  # what a full disk keeps out is still in memory, and comes later
         return self.store.curve(run_id)
 
     def status(self) -> SweepStatus:
@@ -343,7 +440,13 @@ class Sweep:
             self._end("failed", error)
 
     def _finish_if_done(self) -> bool:
-        self.store.flush()
+        try:
+            self.store.flush()
+        except StoreError:
+            if not self.store.trouble:
+                raise
+            self._control.hold()
+            return False
         with self._lock:
             if len(self._jobs):
                 return False
@@ -358,12 +461,15 @@ class Sweep:
         except OSError as failure:
             state, error = "failed", error or failure
         with self._lock:
-            self._error, self._problem = error, str(error or "")
+            self._error = error
+            self._problem = str(error) if error else self._problem
             self._close_books(state)
 
     def _close_books(self, state: SweepState) -> None:
         self._state = state
         self._took = time.monotonic() - self._began
+        self._lease.release()
+        unregister(self)
         self._done.set()
 
     def _receive(self, event: Event) -> None:
@@ -386,21 +492,3 @@ class Sweep:
                 if self._state == "running":
                     self._state = "paused"
                     self._control.pause()
-
-
-_RUNNING: weakref.WeakSet[Sweep] = weakref.WeakSet()
-
-
-def _cancel_at_exit(sweep: Sweep) -> None:
-    """Stop the sweep before the interpreter goes: its threads must not outlive it in torch."""
-    if not _RUNNING:
-        atexit.unregister(_cancel_all)
-        atexit.register(_cancel_all)
-    _RUNNING.add(sweep)
-
-
-def _cancel_all() -> None:
-    for sweep in list(_RUNNING):
-        if sweep.state in ("running", "paused"):
-            sweep.cancel()
-            sweep._done.wait(timeout=10)

@@ -1,0 +1,67 @@
+"""The sweeps that train in this process: found when a cell is run again, ended before it exits."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+from pathlib import Path
+from typing import Protocol
+
+from .plan import SweepPlan
+from .store import RunStore
+
+_LOCK = threading.Lock()
+_RUNNING: list[Running] = []
+
+
+class Running(Protocol):
+    """What is asked of a sweep here."""
+
+    plan: SweepPlan
+    store: RunStore
+
+    def cancel(self) -> object: ...
+    def wait(self, timeout: float | None = None) -> bool: ...
+
+
+def store_path(store: str | os.PathLike[str] | RunStore) -> Path:
+    """Return where a store is, or will be."""
+    return (store.path if isinstance(store, RunStore) else Path(store)).resolve()
+
+
+def find_running(path: Path, plan_id: str) -> Running | None:
+    """Return the sweep that trains this plan in this store now, or None."""
+    with _LOCK:
+        sweeps = list(_RUNNING)
+    for sweep in sweeps:
+        if store_path(sweep.store) == path and sweep.plan.plan_id == plan_id:
+            return sweep
+    return None
+
+
+def register(sweep: Running) -> None:
+    """Note that a sweep trains; it is cancelled before the interpreter goes.
+
+    Its threads must not outlive the interpreter inside torch.
+    """
+    with _LOCK:
+        if not _RUNNING:
+            atexit.unregister(_cancel_all)
+            atexit.register(_cancel_all)
+        _RUNNING.append(sweep)
+
+
+def unregister(sweep: Running) -> None:
+    """Note that a sweep has ended."""
+    with _LOCK:
+        _RUNNING[:] = [other for other in _RUNNING if other is not sweep]
+
+
+def _cancel_all() -> None:
+    with _LOCK:
+        sweeps = list(_RUNNING)
+    for sweep in sweeps:
+        sweep.cancel()
+    for sweep in sweeps:
+        sweep.wait(timeout=10)
