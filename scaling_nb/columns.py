@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -73,9 +73,13 @@ _TOO_SMALL = 1000.0
 _TOO_LOSSY = 20.0
 _SUFFIX = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12}
 _NUMBER = re.compile(
-    r"\s*([+-]?(?:\d[\d,_ ]*)?\.?\d*(?:e[+-]?\d+)?)\s*([kmbgt]?)\s*(?:params?|tokens?|flops?)?\s*",
+    r"\s*([+-]?(?:\d{1,3}(?:,\d{3})+|\d[\d_ ]*)?\.?\d*(?:e[+-]?\d+)?)"
+    r"\s*([kmbgt]?)\s*(?:params?|tokens?|flops?)?\s*",
     re.IGNORECASE,
 )
+_ONE_COMMA = re.compile(r"\s*[+-]?\d*,\d+(?:e[+-]?\d+)?\s*[kmbgt]?\s*", re.IGNORECASE)
+_COMMA_GROUPS = re.compile(r"\s*[+-]?\d{1,3}(?:,\d{3})+(?:\.\d*)?\s*")
+_DOT_GROUPS = re.compile(r"\s*[+-]?\d{1,3}(?:\.\d{3})+(?:,\d*)?\s*")
 
 
 def _key(name: object) -> str:
@@ -141,13 +145,33 @@ def parse_number(text: str) -> float:
 
 
 def to_floats(values: pd.Series[Any]) -> NDArray[np.float64]:
-    """Return `values` as floats, reading "70B" and the like; what is no number becomes NaN."""
+    """Return `values` as floats, reading "70B" and the like; what is no number becomes NaN.
+
+    Where a comma cannot group thousands ("3,21"), commas are decimal points throughout.
+    """
     import pandas as pd
 
     numbers = np.array(pd.to_numeric(values, errors="coerce"), dtype=float, copy=True)
     odd = np.flatnonzero(np.isnan(numbers) & values.notna().to_numpy())
-    numbers[odd] = [parse_number(str(values.iloc[i])) for i in odd]
+    texts = [str(values.iloc[i]) for i in odd]
+    if any(_ONE_COMMA.fullmatch(text) and not _COMMA_GROUPS.fullmatch(text) for text in texts):
+        texts = [text.replace(",", ".") if text.count(",") == 1 else text for text in texts]
+    numbers[odd] = [parse_number(text) for text in texts]
     return numbers
+
+
+def decimal_mark(texts: Iterable[str]) -> dict[str, str]:
+    """Return pandas' ``decimal`` and ``thousands`` for cells that no comma separates.
+
+    Commas are decimal points if some cell has one and none has two; dots then group thousands
+    if every cell with dots says so. Empty where commas are no decimal points.
+    """
+    texts = list(texts)
+    if any(text.count(",") > 1 for text in texts) or not any(map(_ONE_COMMA.fullmatch, texts)):
+        return {}
+    dotted = [text for text in texts if "." in text]
+    grouped = bool(dotted) and all(map(_DOT_GROUPS.fullmatch, dotted))
+    return {"decimal": ",", "thousands": "."} if grouped else {"decimal": ","}
 
 
 def to_texts(values: pd.Series[Any]) -> NDArray[Any]:

@@ -15,7 +15,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .columns import ALIASES, TEXT, UNITS, Columns, check_units, match_columns, to_floats, to_texts
+from .columns import (
+    ALIASES,
+    TEXT,
+    UNITS,
+    Columns,
+    check_units,
+    decimal_mark,
+    match_columns,
+    to_floats,
+    to_texts,
+)
 from .errors import RunsError
 
 if TYPE_CHECKING:
@@ -51,6 +61,8 @@ class Reading:
 def read_csv(path: str | os.PathLike[str]) -> pd.DataFrame:
     """Read a CSV with commas, semicolons or tabs; floats exactly, known text columns as text.
 
+    Where semicolons or tabs separate, "3,21" is read as 3.21, as spreadsheets write it.
+
     Blank lines are left out; the index still counts them, so that line numbers are the file's.
 
     Raises
@@ -60,15 +72,10 @@ def read_csv(path: str | os.PathLike[str]) -> pd.DataFrame:
     """
     import pandas as pd
 
-    unreadable = (
-        pd.errors.EmptyDataError,
-        pd.errors.ParserError,
-        pd.errors.ParserWarning,
-        UnicodeDecodeError,
-    )
-    exactly: dict[str, Any] = {}
+    unreadable = (pd.errors.EmptyDataError, pd.errors.ParserError, pd.errors.ParserWarning)
+    options: dict[str, Any] = {"encoding": "utf-8-sig"}
     if int(pd.__version__.split(".")[0]) < 3:  # later versions are exact by default
-        exactly["float_precision"] = "round_trip"
+        options["float_precision"] = "round_trip"
     try:
         for separator in (",", ";", "\t"):
             header = pd.read_csv(path, sep=separator, nrows=0, encoding="utf-8-sig")
@@ -76,28 +83,47 @@ def read_csv(path: str | os.PathLike[str]) -> pd.DataFrame:
                 break
         chosen = match_columns([str(c) for c in header.columns], ambiguous_ok=True)
         text = [name for known, name in chosen.items() if known in TEXT]
+        options |= {
+            "sep": separator,
+            "index_col": False,
+            "dtype": dict.fromkeys(text, str),
+            "keep_default_na": False,
+            "na_values": {str(c): [] if c in text else _MISSING for c in header.columns},
+            "skip_blank_lines": False,
+            "low_memory": False,
+        }
         with warnings.catch_warnings():
             # A row longer than the header would be cut off with no more than this warning.
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            frame: pd.DataFrame = pd.read_csv(
-                path,
-                sep=separator,
-                encoding="utf-8-sig",
-                index_col=False,
-                dtype=dict.fromkeys(text, str),
-                keep_default_na=False,
-                na_values={str(c): [] if c in text else _MISSING for c in header.columns},
-                skip_blank_lines=False,
-                low_memory=False,
-                **exactly,
-            )
+            frame: pd.DataFrame = pd.read_csv(path, **options)
+            if separator != "," and (mark := _decimal_mark(path, frame, text, options)):
+                frame = pd.read_csv(path, **options | mark)
+    except UnicodeDecodeError as error:
+        raise RunsError(
+            f"{path} is not text in UTF-8 ({error.reason} at byte {error.start}). Save it as "
+            "'CSV UTF-8', or read it yourself and use RunTable.from_frame."
+        ) from error
     except unreadable as error:
         raise RunsError(
-            f"{path} is no CSV of runs: {str(error).strip()} It needs a header line with N, D "
-            "and loss, and one line of as many values for each run."
+            f"{path} is no CSV of runs: {str(error).strip().rstrip('.')}. It needs a header line "
+            "with N, D and loss, and one line of as many values for each run."
         ) from error
     some = frame.notna() & (frame != "")
     return frame[some.any(axis=1)]
+
+
+def _decimal_mark(
+    path: str | os.PathLike[str], frame: pd.DataFrame, text: Sequence[str], options: dict[str, Any]
+) -> dict[str, str]:
+    """Return how numbers are written, where a comma does not separate the columns."""
+    import pandas as pd
+
+    names = set(match_columns([str(c) for c in frame.columns], ambiguous_ok=True).values())
+    numeric = [c for c in frame.columns if str(c) in names and c not in text]
+    if all(pd.api.types.is_numeric_dtype(frame[c]) for c in numeric):
+        return {}
+    raw = pd.read_csv(path, **options | {"dtype": str, "usecols": numeric})
+    return decimal_mark(cell for c in numeric for cell in raw[c].dropna())
 
 
 def read_frame(

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import html
-import json
 import math
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -22,115 +21,21 @@ from numpy.typing import ArrayLike, NDArray
 from .budgets import infer_budgets
 from .columns import TEXT, select, summary
 from .errors import RunsError, ScalingWarning
-from .flops import CONVENTIONS, Convention, ParamCounts, check_convention
+from .flops import CONVENTIONS, Convention, check_convention
 from .reading import Reading, read_csv, read_frame
+from .run_spec import RunSpec, content_hash
 
 if TYPE_CHECKING:
     import os
 
     import pandas as pd
 
+__all__ = ["COLUMNS", "Run", "RunSpec", "RunTable", "Status", "content_hash"]
+
 Status = Literal[
     "queued", "running", "paused", "finished", "diverged", "failed", "cancelled", "skipped"
 ]
 """A run's state. Only ``finished`` runs have a held-out loss that a law may be fitted to."""
-
-
-def content_hash(value: object, *, length: int = 12) -> str:
-    """Return the first `length` hex digits of the SHA-256 of `value`'s canonical JSON."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:length]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunSpec:
-    """One planned run: everything that decides its result, and where it stands in the plan.
-
-    Attributes
-    ----------
-    size : int or float
-        Value of the model's size argument.
-    counts : ParamCounts, parameters
-        N under every counting convention.
-    convention : str
-        Which of them is this plan's N.
-    n_tokens : int, tokens
-        D: tokens to train on, a whole number of batches.
-    tokens_per_step : int, tokens
-        Tokens in one optimiser step.
-    flops_per_token : float, FLOP per token
-        Forward and backward.
-    budget : float, FLOP
-        The compute budget this run was planned for; ``compute`` is what it will spend.
-    seed : int
-        Which repeat this is.
-    trunk_id : str
-        Runs with equal ``trunk_id`` share initialisation and data order, hence their noise.
-    unique_tokens : int or None, tokens
-        Tokens in the training data; None for a stream without end.
-    lr : float or None
-        Peak learning rate; None where the user's own optimizer decides.
-    schedule : str
-        Name of the learning-rate schedule.
-    recipe_id : str
-        Content hash of model source, arguments, data, loss and optimizer.
-    """
-
-    size: int | float
-    counts: ParamCounts
-    convention: Convention = "total"
-    n_tokens: int
-    tokens_per_step: int
-    flops_per_token: float
-    budget: float
-    seed: int
-    trunk_id: str
-    unique_tokens: int | None = None
-    lr: float | None = None
-    schedule: str = "wsd"
-    recipe_id: str = ""
-
-    @property
-    def run_id(self) -> str:
-        """Content hash of everything that changes the result; never a position in a list."""
-        return content_hash(
-            [self.recipe_id, self.size, self.seed, self.trunk_id, self.n_tokens]
-            + [self.tokens_per_step, self.lr, self.schedule]
-        )
-
-    @property
-    def n_params(self) -> int:
-        """N under the plan's counting convention, parameters."""
-        return self.counts.get(self.convention)
-
-    @property
-    def n_steps(self) -> int:
-        """Optimiser steps."""
-        return self.n_tokens // self.tokens_per_step
-
-    @property
-    def compute(self) -> float:
-        """C = D · FLOP per token, FLOP."""
-        return self.n_tokens * self.flops_per_token
-
-    @property
-    def tokens_per_param(self) -> float:
-        """D / N, tokens per parameter."""
-        return self.n_tokens / self.n_params
-
-    @property
-    def epochs(self) -> float:
-        """Passes over the training data, D / unique tokens; 0 for a stream without end."""
-        return self.n_tokens / self.unique_tokens if self.unique_tokens else 0.0
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready mapping; :meth:`from_dict` reads it back."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Read back what :meth:`to_dict` wrote."""
-        return cls(**{**data, "counts": ParamCounts(**data["counts"])})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

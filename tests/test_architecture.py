@@ -13,7 +13,8 @@ ROOMS: dict[str, set[str]] = {
     "budgets": set(),
     "columns": {"errors", "flops", "budgets"},
     "reading": {"errors", "flops", "budgets", "columns"},
-    "records": {"errors", "flops", "budgets", "columns", "reading"},
+    "run_spec": {"flops"},
+    "records": {"errors", "flops", "budgets", "columns", "reading", "run_spec"},
     "curves": {"records", "errors"},
     "recordings": {"records", "errors"},
     "events": {"records"},
@@ -38,6 +39,8 @@ ROOMS: dict[str, set[str]] = {
     "lease": {"store", "status"},
     "follower": {"store", "records", "events"},
     "running": {"store", "plan"},
+    "salvage": {"store", "errors"},
+    "recover_command": {"salvage"},
     "sweep": {"plan", "store", "events", "executors", "records", "errors", "book", "status",
               "training", "schedule", "lease", "follower", "running"},
     "api": {"plan", "sweep", "store", "executors", "fit", "plots", "records", "errors", "training"},
@@ -48,7 +51,7 @@ ROOMS: dict[str, set[str]] = {
     "ui": {"plan", "sweep", "store", "events", "executors", "training", "fit", "plots", "laws",
            "records", "curves", "flops", "errors", "cost", "grid"},
     "__main__": {"quickstart", "api", "sweep", "plan", "datasets", "training", "errors",
-                 "fit_command"},
+                 "fit_command", "recover_command"},
 }  # fmt: skip
 PUBLIC_FACE = "__init__"
 
