@@ -74,7 +74,7 @@ def report(snapshot: Snapshot, *, title: str) -> str:
     """Return the self-contained page that goes with the answer."""
     analysis = snapshot.analysis
     assert analysis is not None
-    fits = [f for f in (analysis.fit, analysis.iso) if f is not None]
+    fits = [f for f in (analysis.law, analysis.iso) if f is not None]
     notes: list[str] = []
     if analysis.backtest is not None:
         notes.append(str(analysis.backtest))
@@ -84,7 +84,7 @@ def report(snapshot: Snapshot, *, title: str) -> str:
         curves = list(curves_of(analysis.runs, logged))
     return fit_report(
         analysis.runs,
-        list(dict.fromkeys(fits)),
+        fits,
         target=target_of(analysis.runs, analysis.question),
         budgets=table_budgets(analysis) if analysis.answer is not None else None,
         curves=curves,
