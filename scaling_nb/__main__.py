@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import fit_command
+from . import fit_command, recover_command
 from .errors import FitError, RecipeError, ScalingError
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_plan(commands)
     _add_resume(commands)
     fit_command.add_parser(commands)
+    recover_command.add_parser(commands)
     return parser
 
 

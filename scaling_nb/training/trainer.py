@@ -263,8 +263,11 @@ class Trainer:
         self.model.eval()
         total, count = 0.0, 0
         losses, weights = [], []
+        source = self.recipe.data.source
+        rows = source.tokens_per_step / self.recipe.data.tokens_per_sample / self.micro_batches
         for whole in self.recipe.data.eval_batches:
-            for batch in split(whole, self.micro_batches) if self.micro_batches > 1 else [whole]:
+            pieces = math.ceil(n_samples(whole) / rows) if self.micro_batches > 1 else 1
+            for batch in split(whole, pieces):
                 losses.append(self.recipe.loss(self.model, move(batch, self.device)).reshape(()))
                 weights.append(n_samples(batch))
         for loss, weight in zip(torch.stack(losses).double().tolist(), weights, strict=True):

@@ -1,0 +1,117 @@
+"""Two kernels, one store: one trains, the other sees it live."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from sweep_in_a_process import plan_of, recipe
+
+from scaling_nb import RunStore, Sweep, SweepError
+from scaling_nb.events import RunFinished, StepLogged
+from scaling_nb.lease import STALE_SECONDS, Holder, Lease, current_holder
+
+SCRIPT = Path(__file__).parent / "sweep_in_a_process.py"
+
+
+def lease(store, **options):
+    return Lease(store, "plan", state=lambda: "running", on_lost=lambda: None, **options)
+
+
+def test_one_holds_the_lease_until_it_lets_go(tmp_path):
+    with RunStore(tmp_path / "runs.db") as store, RunStore(tmp_path / "runs.db") as other:
+        assert current_holder(store) is None
+        first, second = lease(store), lease(other)
+        assert first.acquire() is None
+        assert first.acquire() is None
+        assert second.acquire().owner == first.owner == current_holder(other).owner
+        first.release()
+        first.release()
+        assert second.acquire() is None
+        second.release()
+
+
+def test_a_holder_is_dead_without_its_process_or_its_heartbeat():
+    here = {"owner": "x", "host": socket.gethostname(), "sweep_id": "p", "state": "running"}
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    assert Holder(**here, pid=os.getpid(), beat=time.time()).alive
+    assert not Holder(**here, pid=gone.pid, beat=time.time()).alive
+    assert not Holder(**here, pid=os.getpid(), beat=time.time() - STALE_SECONDS - 1).alive
+    assert Holder(**{**here, "host": "far"}, pid=gone.pid, beat=time.time()).alive
+
+
+def test_whoever_is_taken_over_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr("scaling_nb.lease.BEAT_SECONDS", 0.02)
+    lost = []
+    with RunStore(tmp_path / "runs.db") as store:
+        first = Lease(store, "p", state=lambda: "running", on_lost=lambda: lost.append(1))
+        assert first.acquire() is None
+        connection = store.connect()
+        connection.execute("UPDATE lease SET owner = 'another'")
+        connection.close()
+        deadline = time.monotonic() + 10
+        while not lost and time.monotonic() < deadline:
+            time.sleep(0.02)
+        first.release()
+        assert lost == [1]
+        assert current_holder(store).owner == "another"
+
+
+def test_a_second_kernel_sees_the_sweep_live_and_takes_over_when_the_first_is_gone(tmp_path):
+    store = tmp_path / "runs.db"
+    first = subprocess.Popen(
+        [sys.executable, str(SCRIPT), str(store), "25"],
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert first.stdout.readline().strip() == "training"
+    made = recipe()
+    events = []
+    sweep = Sweep.open(store, made)
+    sweep.events.connect(events.append)
+    assert sweep.state == "running"
+    assert f"process {first.pid} on this machine; read-only here" in str(sweep.status())
+    for act in (sweep.pause, sweep.cancel, sweep.resume):
+        with pytest.raises(SweepError, match="is trained by process .* read-only here"):
+            act()
+    assert sweep.start() is sweep
+    deadline = time.monotonic() + 30
+    while not any(isinstance(e, StepLogged) for e in events) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert sweep.status().tokens_seen
+    other = Sweep(made, plan_of(made, 0.5), store=store)
+    with pytest.raises(SweepError, match="another sweep trains in"):
+        other.start()
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
+    first.stdout.close()
+    assert sweep.wait(30)
+    assert sweep.state == "cancelled"
+    before = len(sweep.runs)
+    sweep.start()
+    while len(sweep.runs) == before and time.monotonic() < deadline + 30:
+        time.sleep(0.05)
+    assert any(isinstance(e, RunFinished) for e in events)
+    sweep.cancel()
+    assert sweep.wait(30)
+
+
+def test_the_same_cell_run_twice_finds_the_running_sweep(tmp_path):
+    made = recipe()
+    plan = plan_of(made, 20)
+    sweep = Sweep(made, plan, store=tmp_path / "runs.db").start()
+    again = Sweep(recipe(), plan_of(made, 20), store=str(tmp_path / "runs.db")).start()
+    assert again is sweep
+    assert Sweep.open(tmp_path / "runs.db", made) is sweep
+    assert Sweep(made, plan, store=tmp_path / "other.db") is not sweep
+    sweep.cancel()
+    assert again.wait(30)
+    anew = Sweep(made, plan, store=tmp_path / "runs.db")
+    assert anew is not sweep
+    assert anew.state == "new"
