@@ -111,30 +111,31 @@ class Mirror:
 
     def __init__(self, control: Any, react: Change) -> None:
         self.control, self._react = control, react
+        # A slider in the page moves what it is given to its own grid, and says so.
+        log_step = getattr(control, "step", 0.0) if hasattr(control, "base") else 0.0
+        self._grain = max(1e-6, 0.51 * math.log(10.0) * log_step)
         self._shown = control.value
         self._moved = 0.0
         control.observe(self._changed, names="value")
 
     def show(self, value: Any) -> None:
         """Show the board's value."""
-        if time.monotonic() - self._moved < self.HELD or _same(self.control.value, value):
+        if time.monotonic() - self._moved < self.HELD or self._same(self.control.value, value):
             return
         self._shown = value
         self.control.value = value
 
     def _changed(self, change: Any) -> None:
-        if _same(change["new"], self._shown):
+        if self._same(change["new"], self._shown):
             return
         self._shown = change["new"]
         self._moved = time.monotonic()
         self._react(change["new"])
 
-
-def _same(a: Any, b: Any) -> bool:
-    """Whether two values are one to a person: a log slider rounds in its exponent."""
-    if isinstance(a, float) and isinstance(b, float):
-        return math.isclose(a, b, rel_tol=1e-6)
-    return bool(a == b)
+    def _same(self, a: Any, b: Any) -> bool:
+        if isinstance(a, float) and isinstance(b, float):
+            return math.isclose(a, b, rel_tol=self._grain)
+        return bool(a == b)
 
 
 def warning_html(text: str) -> str:

@@ -261,7 +261,7 @@ function toolbar(view, redraw) {
 async function render({ model, el }) {
   page.models.add(model);
   const state = new State();
-  const view = { x: "tokens", logX: false, logY: false, smoothing: 0, picked: null };
+  const view = { x: "tokens", logX: false, logY: false, smoothing: 0.5, picked: null };
   const area = document.createElement("div");
   area.style.cssText = `width:100%;height:${model.get("height")}px`;
   area.setAttribute("role", "img");

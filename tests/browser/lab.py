@@ -167,7 +167,8 @@ class Lab:
         return str(
             self.page.evaluate(
                 """async (code) => {
-                  const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
+                  const { sessionContext } = window.jupyterapp.shell.currentWidget;
+                  const kernel = sessionContext.session.kernel;
                   const future = kernel.requestExecute({ code, store_history: false });
                   let text = '';
                   future.onIOPub = (msg) => {

@@ -34,7 +34,7 @@ recipe = snb.Recipe(
 NEW = (
     SWEEP
     + """
-dash = snb.Dashboard(recipe, plan=tiny_plan(recipe, (2e6, 4e6, 8e6)), store="NAME.db")
+dash = snb.Dashboard(recipe, plan=tiny_plan(recipe, (4e6, 8e6, 1.6e7)), store="NAME.db")
 dash
 """
 )
@@ -86,7 +86,6 @@ def test_a_person_gets_from_a_plan_to_an_answer(lab):
     lab.page.locator("button:has-text('pause'):not([disabled])").click()
     status_says(lab, "paused")
     lab.page.locator("button:has-text('resume')").click()
-    status_says(lab, "running")
     status_says(lab, "finished")
     wait(lab, ANSWER)
     said = lab.page.inner_text(".snb-spoken")
@@ -184,7 +183,8 @@ def feed():
     for k in range(1_000_000):
         for chart in charts:
             for i in range(20):
-                chart.append(f"r{i}", np.array([10.0 * k]), np.array([3 / (1 + 0.01 * k) + 0.1 * i]))
+                y = 3 / (1 + 0.01 * k) + 0.1 * i
+                chart.append(f"r{i}", np.array([10.0 * k]), np.array([y]))
         time.sleep(0.02)
 
 threading.Thread(target=feed, daemon=True).start()
@@ -232,7 +232,8 @@ def test_nothing_sticks_out_of_the_page(chrome, server, width):
         out = lab.page.evaluate(
             """() => {
               const panel = document.querySelector('.snb-panel').getBoundingClientRect();
-              return [...document.querySelectorAll('.snb-panel > * , .snb-charts > *, .snb-row > *')]
+              const parts = '.snb-panel > * , .snb-charts > *, .snb-row > *';
+              return [...document.querySelectorAll(parts)]
                 .filter((e) => e.offsetParent && e.getBoundingClientRect().right > panel.right + 1)
                 .map((e) => e.outerHTML.slice(0, 120));
             }"""

@@ -147,7 +147,7 @@ def test_a_run_that_begins_again_begins_with_an_empty_line():
     chart.publish()
     chart.restart("a")
     assert chart.points["a"].shape[1] == 0
-    (content, buffers), *_ = chart.comm.custom("snapshot")
+    (_, buffers), *_ = chart.comm.custom("snapshot")
     assert np.frombuffer(buffers[0], "<u2").tolist() == [0]
 
 
