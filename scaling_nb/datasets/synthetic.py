@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import from_numpy
+from torch import Tensor, as_tensor, from_numpy
 from torch.utils.data import TensorDataset
 
 from ..errors import DataError
@@ -160,6 +160,15 @@ def _entropy_rate(p: NDArray[np.float64], vocab_size: int) -> float:
     return float(pi @ -(p * np.log(p)).sum(axis=1))
 
 
+class Samples(TensorDataset):
+    """Rows of x and y; a batch is gathered in one step."""
+
+    def __getitems__(self, indices: list[int]) -> list[tuple[Tensor, ...]]:
+        """Return the samples of one batch."""
+        rows = as_tensor(indices)
+        return list(zip(*(tensor[rows] for tensor in self.tensors), strict=True))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TeacherData:
     """Samples of a noisy teacher: (x, y) with x standard normal.
@@ -179,8 +188,8 @@ class TeacherData:
 
     name: str
     licence: str
-    train: TensorDataset = field(repr=False)
-    held_out: TensorDataset = field(repr=False)
+    train: Samples = field(repr=False)
+    held_out: Samples = field(repr=False)
     n_in: int
     noise: float
     source: str
@@ -225,8 +234,8 @@ def teacher(
     return TeacherData(
         name="synthetic-teacher",
         licence="CC0-1.0",
-        train=TensorDataset(from_numpy(x[:cut]), from_numpy(y[:cut])),
-        held_out=TensorDataset(from_numpy(x[cut:]), from_numpy(y[cut:])),
+        train=Samples(from_numpy(x[:cut]), from_numpy(y[:cut])),
+        held_out=Samples(from_numpy(x[cut:]), from_numpy(y[cut:])),
         n_in=n_in,
         noise=noise,
         source=f"two-layer teacher of width {width}, seed {seed}",
