@@ -48,7 +48,7 @@ class Reading:
     columns : dict of str to ndarray, shape (n_rows,)
         Every known column, then the table's own others.
     notes : tuple of str
-        What was assumed on the way; shown with the table.
+        What was assumed on the way and what is doubtful; shown with the table.
     complaints : tuple of str
         What the person should look at; each becomes a warning.
     """
@@ -157,14 +157,18 @@ def read_frame(
     if first_line is not None:
         places = [f"line {i + first_line}" for i in frame.index]
     complaints = _mark_unusable(columns, "excluded" in names, places)
-    complaints += check_units(columns)
+    doubts = check_units(columns)
     extra = {
         f"given_{c}" if c in ALIASES else c: frame[c].to_numpy()
         for c in frame.columns
         if c not in names.values()
     }
     ordered = {known: columns[known] for known in ALIASES}
-    return Reading(columns=ordered | extra, notes=tuple(notes), complaints=tuple(complaints))
+    return Reading(
+        columns=ordered | extra,
+        notes=(*notes, *doubts),
+        complaints=(*complaints, *doubts),
+    )
 
 
 def _complete(columns: Columns, frame: pd.DataFrame, names: Mapping[str, str]) -> list[str]:

@@ -21,6 +21,10 @@ COLLINEAR = 0.05
 """Spread, in e-folds, of ln N and ln D across their common line below which they are one line."""
 FEWEST_GROUPS = 5
 """Groups below which resampling them says nothing."""
+_TOO_SMALL = 1000.0
+_MOST_COMPARED = 20_000
+_COPIED_SHARE = 0.05
+"""Below it, equal losses may be seeds whose losses were rounded."""
 _SHORT = 0.8
 _OFF_6ND = 0.1
 _MOST_NAMED = 5
@@ -130,6 +134,8 @@ def budgets_of(table: RunTable) -> Floats:
 
 def check_design(law: Law, table: RunTable) -> Iterator[FitWarning]:
     """Yield what a person should know about the runs themselves."""
+    yield from _units(law, table)
+    yield from _copies(table)
     yield from _mixtures(table)
     yield from _groups(table)
     yield from _early_stops(table)
@@ -138,6 +144,41 @@ def check_design(law: Law, table: RunTable) -> Iterator[FitWarning]:
         yield from _compute(table)
     if not isinstance(law, DataConstrainedLaw):
         yield from _repeats(table)
+
+
+def _units(law: Law, table: RunTable) -> Iterator[FitWarning]:
+    small = [
+        f"{name} is {values.max():.3g} at most"
+        for name, values in (("N", table.N), ("D", table.D))
+        if name in law.inputs and values.max() < _TOO_SMALL
+    ]
+    if small:
+        yield FitWarning(
+            code="units",
+            message=f"{' and '.join(small)}, as if counted in millions or billions: parameters "
+            "and budgets then mean something else than they say.",
+            remedy="Give N in parameters and D in tokens.",
+        )
+
+
+def _copies(table: RunTable) -> Iterator[FitWarning]:
+    keys = ("N", "D", "C", "loss", "budget", "lr", "unique_tokens")
+    if len(table) > _MOST_COMPARED:
+        return
+    cells = np.nan_to_num(np.stack([table.column(key).astype(float) for key in keys], axis=1))
+    _, first = np.unique(cells, axis=0, return_index=True)
+    again = np.setdiff1d(np.arange(len(table)), first)
+    if not len(again) or len(again) < _COPIED_SHARE * len(table):
+        return
+    ids = np.array(table.run_ids, dtype=object)[again].tolist()
+    yield FitWarning(
+        code="copies",
+        message=f"{_count(ids)} {'equals' if len(ids) == 1 else 'equal'} another in N, D, C and "
+        f"loss to the last digit ({_named(ids)}), and each counts as one more: intervals are too "
+        "narrow if they are copies.",
+        remedy="Leave copies out: runs.exclude(ids, reason='copy').",
+        run_ids=tuple(ids),
+    )
 
 
 def _mixtures(table: RunTable) -> Iterator[FitWarning]:

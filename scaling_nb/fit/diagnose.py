@@ -134,7 +134,7 @@ def _findings(e: Evidence, law: Law) -> Iterator[tuple[FittedStatus, FitWarning]
             FitWarning(
                 code="no_spare_runs",
                 message=f"{e.n_runs} runs for {e.n_free} parameters: the law passes through the "
-                "runs whatever they are.",
+                "runs whatever they are, and no interval can be had.",
                 remedy="Add runs, at least twice as many as parameters.",
             ),
         )

@@ -121,10 +121,11 @@ def describe_drivers(drivers: Sequence[Drivers], ids: Sequence[str]) -> Iterator
             continue
         who = tuple(ids[i] for i in item.rows)
         n = "1 run moves" if len(who) == 1 else f"{len(who)} runs move"
+        far = "over 100" if item.shift > 100 else f"{item.shift:.2g}"
         yield FitWarning(
             code="influential_runs",
             message=f"{n} {item.name} from {item.after:.3g} to {item.before:.3g} "
-            f"({item.shift:.2g} standard errors): {', '.join(who)}.",
+            f"({far} standard errors): {', '.join(who)}.",
             remedy="Look at them; if something is wrong with them, runs.exclude(ids, reason=...).",
             run_ids=who,
             values={"without": item.after, "with": item.before, "standard_errors": item.shift},

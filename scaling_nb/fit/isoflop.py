@@ -25,7 +25,7 @@ from .parabola import IsoFlopMinimum, Parabola, describe_slice, fit_parabola
 from .parametric import as_table, scope_of
 from .result import TableFormat
 from .slices import Array, Resampler, slices_of
-from .table import chinchilla_table
+from .table import chinchilla_table, decades
 from .trend import Trends, fit_loss_trend, fit_trend
 from .trend_answers import FlopsPerToken, answer_from_trends
 
@@ -153,10 +153,8 @@ class IsoFlopFit:
         format : {"frame", "markdown", "latex"}
             A DataFrame, or text.
         """
-        if budgets is None:
-            low, high = np.log10(self.scope.C)
-            budgets = [float(f"1e{k}") for k in range(int(np.ceil(low)), int(high) + 3)]
-        return chinchilla_table([self.allocate(c) for c in budgets], format=format)
+        asked = decades(self.scope) if budgets is None else budgets
+        return chinchilla_table([self.allocate(c) for c in asked], format=format)
 
     def __str__(self) -> str:
         lines = [f"Approach 2 (IsoFLOP parabolas): {self.status}, {len(self.runs)} runs"]

@@ -57,7 +57,8 @@ def fit_law(
     delta : float
         δ of the Huber loss.
     bootstrap : int
-        Resamples; 0 for none, and so no intervals.
+        Resamples; 0 for none, and so no intervals. There are none either where the runs are no
+        more than the free parameters.
     by : {"auto", "runs", "groups"}
         What is resampled; see :func:`resampling_groups`.
     seed : int
@@ -96,7 +97,8 @@ def fit_law(
     require_enough(law, table, constraints)
     optimum = solve(law, inputs, loss, goal, constraints=constraints, weight=weight)
     drawn = None
-    if bootstrap:
+    # A law that passes through its runs passes through every resample of them too.
+    if bootstrap and np.count_nonzero(weight) > optimum.z.shape[1]:
         drawn = resample(
             optimum.problem,
             optimum.z[optimum.value <= _RIVALS * optimum.value[0]][:3],

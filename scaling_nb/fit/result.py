@@ -33,6 +33,11 @@ FitStatus = Literal["converged", "at_bound", "ill_conditioned", "not_identified"
 ended on its bound. ``ill_conditioned``: a number came out, but small changes in the runs move it
 far or to another optimum. ``not_identified``: the runs cannot tell. ``published``: from a paper."""
 TableFormat = Literal["frame", "markdown", "latex"]
+_DOUBTS: Mapping[str, str] = {
+    "at_bound": "A parameter of the law ended on its bound.",
+    "ill_conditioned": "The law is poorly determined by its runs.",
+    "not_identified": "The runs do not identify this law.",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -204,7 +209,15 @@ class LawFit:
             n_tokens=n_tokens,
             within=within,
         )
-        return answer(self.law, self.rows, question, model, scope=self.scope, level=self.level)
+        found = answer(self.law, self.rows, question, model, scope=self.scope, level=self.level)
+        if self.status not in _DOUBTS:
+            return found
+        doubt = FitWarning(
+            code=self.status,
+            message=_DOUBTS[self.status],
+            remedy="See fit.warnings before relying on this answer.",
+        )
+        return replace(found, notes=(doubt, *found.notes))
 
     def optimal(
         self,
@@ -264,13 +277,10 @@ class LawFit:
         format : {"frame", "markdown", "latex"}
             A DataFrame, or text.
         """
-        from .table import chinchilla_table
+        from .table import chinchilla_table, decades
 
-        if budgets is None:
-            low, high = self.scope.C if self.scope else (1e18, 1e24)
-            exponents = np.arange(np.ceil(np.log10(low)), np.floor(np.log10(high)) + 3)
-            budgets = [float(f"1e{int(e)}") for e in exponents]
-        return chinchilla_table([self.allocate(c) for c in budgets], format=format)
+        asked = decades(self.scope) if budgets is None else budgets
+        return chinchilla_table([self.allocate(c) for c in asked], format=format)
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
         """Return the fit as JSON, with the data's content hash; write it if `path` is given."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ..errors import FitError
 from ..laws import Law
-from .allocate import Allocation, Interval
+from .allocate import Allocation, Interval, Scope
 
 _HEADS = {
     "C": ("C (FLOP)", "$C$ (FLOP)"),
@@ -33,6 +35,15 @@ def allocation_frame(answers: Sequence[Allocation]) -> pd.DataFrame:
         row["extrapolation"] = item.extrapolation
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def decades(scope: Scope | None) -> list[float]:
+    """Return the decades of compute from the smallest run's to a hundred times the largest run's.
+
+    From 1e18 to 1e26 FLOP where there are no runs.
+    """
+    low, high = np.log10(scope.C if scope else (1e18, 1e24))
+    return [float(f"1e{k}") for k in range(math.ceil(low), math.floor(high) + 3)]
 
 
 def chinchilla_table(answers: Sequence[Allocation], *, format: str = "frame") -> Any:

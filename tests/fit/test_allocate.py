@@ -182,3 +182,17 @@ def test_the_level_is_shown_as_it_is(fitted):
         fitted.allocate(C).intervals["loss"]
     )
     assert "50 %" in str(narrow.allocate(C))
+
+
+@pytest.mark.parametrize("status", ["at_bound", "ill_conditioned", "not_identified"])
+def test_an_answer_says_when_its_fit_is_doubtful(status):
+    answer = replace(FIT, status=status).allocate(C)
+    assert answer.notes[0].code == status
+    assert "fit.warnings" in str(answer)
+    assert FIT.allocate(C).notes == ()
+
+
+def test_a_law_without_an_optimum_is_an_error_and_no_numpy_warning():
+    flat = replace(FIT, params={**TRUE, "B": 0.0})
+    with pytest.raises(FitError, match="no finite optimum"):
+        flat.allocate(C)

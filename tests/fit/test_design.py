@@ -48,6 +48,24 @@ def test_a_minimum_that_is_not_bracketed(shift, side, remedy):
     assert len(notes[0].run_ids) == 1
 
 
+def test_n_and_d_in_billions_are_questioned():
+    table = runs()
+    small = table.columns | {"N": table.N / 1e9, "D": table.D / 1e9}
+    told = codes(RunTable(columns=small))["units"]
+    assert "N is 5.28 at most and D is" in told
+    assert "Give N in parameters" in told
+
+
+def test_copies_of_runs_are_named_and_repeats_are_not():
+    table = runs()
+    twice = {k: np.concatenate([v, v[:3]]) for k, v in table.columns.items()}
+    twice["run_id"][-3:] = ["x", "y", "z"]
+    assert "3 runs equal another" in codes(RunTable(columns=twice))["copies"]
+    assert "(x, y, z)" in codes(RunTable(columns=twice))["copies"]
+    twice["loss"][-3:] *= 1.001
+    assert codes(RunTable(columns=twice)) == {}
+
+
 def test_two_budgets_test_nothing():
     assert "third budget" in codes(runs(budgets=(1e18, 1e19)))["two_budgets"]
 

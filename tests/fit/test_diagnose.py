@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 from referee import needs_referee, table
 
-from scaling_nb import ChinchillaLaw, fit_law
+from scaling_nb import ChinchillaLaw, fit_law, published, simulate
 from scaling_nb.fit.diagnose import Evidence, judge, modes, scaled_condition
+from scaling_nb.simulation import RandomDesign
 
 LAW = ChinchillaLaw()
 SOUND = Evidence(
@@ -131,3 +132,11 @@ def test_no_boundary_is_ever_converged(name):
     fit = fit_law(table(f"{prefix}_{name}"), objective="mse", bootstrap=100)
     assert fit.params["E"] == 0.0
     assert fit.status == "at_bound"
+
+
+def test_as_many_runs_as_parameters_have_no_intervals():
+    few = simulate(published["besiroglu_2024"], RandomDesign(n_runs=5), 0.01, 0)
+    fit = fit_law(few, bootstrap=200)
+    assert fit.status == "not_identified"
+    assert (fit.samples, dict(fit.intervals)) == (None, {})
+    assert fit.allocate(1e22).intervals == {}
