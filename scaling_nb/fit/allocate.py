@@ -18,6 +18,7 @@ from ..errors import FitError
 from ..laws import DataConstrainedLaw, Law
 from .compute import FlopModel
 from .frontier import column, log_tokens_for, near_optimal, optimum, reach, zoom
+from .held_out import HeldOut
 from .notes import FitWarning
 
 Floats = NDArray[np.float64]
@@ -75,6 +76,8 @@ class Allocation:
         Tokens the model will serve, and training plus inference FLOP.
     level : float
         Of the intervals.
+    held_out : HeldOut or None
+        How well the same law, fitted to the smaller budgets, predicts the largest.
     notes : tuple of FitWarning
     """
 
@@ -94,6 +97,7 @@ class Allocation:
     inference_tokens: float = 0.0
     lifetime_compute: float
     level: float = 0.90
+    held_out: HeldOut | None = None
     notes: tuple[FitWarning, ...] = ()
 
     def __str__(self) -> str:
@@ -378,4 +382,9 @@ def _lines(answer: Allocation) -> list[str]:
         lines.append(f"{answer.epochs:.3g} epochs over {answer.unique_tokens:.3g} unique tokens")
     if answer.inference_tokens:
         lines.append(f"{'lifetime FLOP':<20}{answer.lifetime_compute:.4g}")
+    if (tested := answer.held_out) is not None:
+        lines.append(
+            f"back-test: the largest budget, hidden ({tested.extrapolation:.3g} times further), "
+            f"was predicted within {100 * tested.rmse:.2g} %"
+        )
     return [*lines, *(f"! {note}" for note in answer.notes)]

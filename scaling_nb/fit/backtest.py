@@ -11,14 +11,15 @@ from numpy.typing import NDArray
 from ..errors import TooFewRunsError
 from ..laws import Law
 from ..records import RunTable
-from .parametric import as_table, fit_law, gather
+from .held_out import HeldOut, hidden_runs, reach_of
+from .parametric import as_table, fit_law
 from .result import LawFit
+from .search import gather
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Floats = NDArray[np.float64]
-_TOP_SHARE = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -61,26 +62,20 @@ class Backtest:
         """Mean log error; positive where the law promised too much."""
         return float(np.mean(self.log_errors))
 
-    def __str__(self) -> str:
-        return (
-            f"Back-test: fitted to {self.fit.n_runs} runs below {self.threshold:.3g} FLOP, the law "
-            f"predicted the {len(self.run_ids)} runs from there on ({self.extrapolation:.3g} times "
-            f"further) with an error of {100 * self.rmse:.2g} % (bias {100 * self.bias:+.2g} %)."
+    @property
+    def summary(self) -> HeldOut:
+        """The errors in a few numbers."""
+        return HeldOut(
+            n_runs=self.fit.n_runs,
+            n_hidden=len(self.run_ids),
+            threshold=self.threshold,
+            extrapolation=self.extrapolation,
+            rmse=self.rmse,
+            bias=self.bias,
         )
 
-
-def hidden_threshold(table: RunTable, n_budgets: int) -> float:
-    """Return the compute at and above which runs are hidden.
-
-    The `n_budgets` largest planned budgets where runs have budgets, else the top fifth of runs
-    by compute.
-    """
-    budgets = np.asarray(table.column("budget"), dtype=float)
-    distinct = np.unique(budgets[np.isfinite(budgets)])
-    if np.isfinite(budgets).all() and len(distinct) > n_budgets:
-        return float(distinct[-n_budgets])
-    compute = np.sort(6.0 * table.N * table.D)
-    return float(compute[-max(1, round(_TOP_SHARE * len(compute) * n_budgets))])
+    def __str__(self) -> str:
+        return str(self.summary)
 
 
 def backtest(
@@ -108,10 +103,7 @@ def backtest(
         If what is left cannot be fitted.
     """
     table = as_table(runs)
-    threshold = hidden_threshold(table, n_budgets)
-    budgets = np.asarray(table.column("budget"), dtype=float)
-    size = np.where(np.isfinite(budgets).all(), budgets, 6.0 * table.N * table.D)
-    hide = size >= threshold
+    hide, threshold = hidden_runs(table, n_budgets)
     if hide.all():
         raise TooFewRunsError(
             "every run is of the largest budget, so nothing is left to fit. Add smaller budgets."
@@ -120,12 +112,11 @@ def backtest(
     train = table.exclude(list(ids[hide]), reason="hidden for the back-test")
     fit = fit_law(train, law, **{"bootstrap": 0, **options})
     inputs = {n: values[hide] for n, values in gather(fit.law, table).items()}
-    compute = np.where(np.isfinite(table.C), table.C, 6.0 * table.N * table.D)
     return Backtest(
         fit=fit,
         run_ids=tuple(ids[hide]),
         observed=np.asarray(table.L[hide], dtype=float),
         predicted=np.asarray(fit.law.loss(fit.params, inputs), dtype=float),
         threshold=threshold,
-        extrapolation=float(compute[hide].max() / compute[~hide].max()),
+        extrapolation=reach_of(table, hide),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,6 @@ from .design import FEWEST_GROUPS
 from .newton import Problem, Solution, active_set, evaluate, minimise
 
 Floats = NDArray[np.float64]
-Unit = Literal["auto", "runs", "groups"]
 
 LINEARISED_ABOVE = 4_000_000
 """Resamples × runs above which resamples are not refitted but linearised."""
@@ -41,33 +40,44 @@ class Resampled:
     at_bound: float
 
 
-def resampling_groups(table: RunTable, by: Unit) -> NDArray[np.intp] | None:
+def resampling_groups(table: RunTable, by: str) -> NDArray[np.intp] | None:
     """Return the group of each run as 0, 1, …, or None to resample single runs.
 
-    Runs of one group (one training trunk) share their error, so only groups are independent.
-    ``"auto"`` takes the ``group`` column where every run has a group and there are at least
-    five of them, fewer than runs.
+    Runs of one group share their error, so only groups are independent: cells branched from one
+    training trunk (the column ``group``), or all runs of one seed of the data order.
+
+    Parameters
+    ----------
+    table : RunTable
+    by : str
+        ``"runs"``: none. ``"groups"``: the column ``group``. ``"auto"``: that column where every
+        run has a group and there are at least five of them, fewer than runs; else single runs.
+        Any other column's name, such as ``"seed"``: runs of equal value.
 
     Raises
     ------
     FitError
-        If groups are asked for and there are not two of them.
+        If groups are asked for, and a run has none or all have the same.
     """
-    if by not in ("auto", "runs", "groups"):
-        raise FitError(f"resample by {by!r} is unknown. Use 'auto', 'runs' or 'groups'.")
     if by == "runs":
         return None
-    labels = table.column("group").astype(str)
+    name = "group" if by in ("auto", "groups") else by
+    if name not in table.columns:
+        raise FitError(
+            f"resample by {by!r} is unknown. Use 'auto', 'runs', 'groups', or a column: "
+            f"{', '.join(table.columns)}."
+        )
+    labels = table.column(name).astype(str)
     unique, index = np.unique(labels, return_inverse=True)
-    if by == "groups":
-        if len(unique) < 2:
-            raise FitError(
-                "resampling by groups needs two groups or more, but the column 'group' has "
-                f"{len(unique)}. Fill it (trunk or seed of each run), or use by='runs'."
-            )
-        return np.asarray(index)
-    if "" in unique or not FEWEST_GROUPS <= len(unique) < len(labels):
-        return None
+    lacking = bool(np.isin(unique, ["", "nan"]).any())
+    if by == "auto":
+        return index if not lacking and FEWEST_GROUPS <= len(unique) < len(labels) else None
+    if lacking or len(unique) < 2:
+        why = "some runs have none" if lacking else f"all runs have {str(unique[0])!r}"
+        raise FitError(
+            f"resampling by {by!r} needs two groups or more, but in the column {name!r} {why}. "
+            "Fill it (trunk or seed of each run), or use by='runs'."
+        )
     return np.asarray(index)
 
 

@@ -215,7 +215,7 @@ def _groups(table: RunTable) -> Iterator[FitWarning]:
         yield FitWarning(
             code="few_groups",
             message=f"The runs come from {len(groups)} groups that share their error, too few to "
-            "resample, so single runs were resampled: intervals are too narrow.",
+            "resample: intervals, from single runs unless told otherwise, are too narrow.",
             remedy=f"Train {FEWEST_GROUPS} groups (seeds or trunks) or more.",
             values={"groups": float(len(groups))},
         )

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from ..laws import Law
 from ..records import RunTable
-from .allocate import Interval
 from .bootstrap import Resampled
 from .compute import FlopModel
 from .design import check_design, is_collinear
@@ -19,7 +18,7 @@ from .frontier import optimum as optimal_split
 from .influence import describe_drivers, find_drivers, find_outliers
 from .newton import active_set
 from .notes import FitWarning
-from .profile import noise_unit, profile, profile_exponent
+from .profile import Profile, noise_unit, profile, profile_exponent
 from .search import Optimum
 
 Floats = NDArray[np.float64]
@@ -32,7 +31,7 @@ class Report:
 
     status: FittedStatus
     warnings: tuple[FitWarning, ...]
-    profile_intervals: Mapping[str, Interval]
+    profiles: Mapping[str, Profile]
 
 
 def examine(
@@ -71,13 +70,13 @@ def examine(
     ids = table.run_ids
     notes += find_outliers(residuals, problem.observed, ids)
     notes += check_design(law, table)
-    intervals: dict[str, Interval] = {}
+    profiles: dict[str, Profile] = {}
     if drawn is not None and len(table) <= _MOST_RUNS:
         drivers = find_drivers(problem, optimum.z[:2], optimum.weight, law.param_names)
         notes += describe_drivers(drivers, ids)
-        intervals, floor = _profiles(law, optimum, predicted, bounds)
+        profiles, floor = _profiles(law, optimum, predicted, bounds)
         notes += floor
-    return Report(status=status, warnings=tuple(notes), profile_intervals=intervals)
+    return Report(status=status, warnings=tuple(notes), profiles=profiles)
 
 
 def _at_bound(optimum: Optimum) -> NDArray[np.bool_]:
@@ -128,24 +127,23 @@ def _log_n_star(law: Law, table: RunTable, drawn: Resampled, flops: FlopModel) -
 
 def _profiles(
     law: Law, optimum: Optimum, predicted: Floats, bounds: Mapping[str, float]
-) -> tuple[dict[str, Interval], list[FitWarning]]:
+) -> tuple[dict[str, Profile], list[FitWarning]]:
     """Profile E and the exponent a, where they are free."""
     problem, best, names = optimum.problem, optimum.z[0], law.param_names
     unit = noise_unit(problem.objective, problem.observed, predicted, optimum.weight, len(best))
     if unit <= 1e-18:
         return {}, []
-    intervals: dict[str, Interval] = {}
+    profiles: dict[str, Profile] = {}
     notes: list[FitWarning] = []
     if "E" in names and problem.mixing[names.index("E")].any():
         coordinate = int(np.flatnonzero(problem.mixing[names.index("E")])[0])
         floor = profile(problem, best, optimum.weight, "E", coordinate, unit)
-        intervals["E"] = floor.interval
+        profiles["E"] = floor
         if "E" not in bounds:
             notes += describe_floor(floor, float(problem.observed.min()))
     if {"alpha", "beta"} <= set(names):
         i, j = names.index("alpha"), names.index("beta")
         free_i, free_j = np.flatnonzero(problem.mixing[i]), np.flatnonzero(problem.mixing[j])
         if len(free_i) and len(free_j) and free_i[0] != free_j[0]:
-            a = profile_exponent(problem, best, optimum.weight, i, j, unit)
-            intervals["exponent_N"] = a.interval
-    return intervals, notes
+            profiles["exponent_N"] = profile_exponent(problem, best, optimum.weight, i, j, unit)
+    return profiles, notes

@@ -12,13 +12,14 @@ from ..errors import FitError, RunsError
 from ..laws import ChinchillaLaw, Constraints, Law
 from ..records import RunTable
 from .allocate import Scope, percentile_interval
-from .bootstrap import Unit, resample, resampling_groups
+from .bootstrap import resample, resampling_groups
 from .compute import FlopModel, as_flops, learn_flops
 from .design import require_enough, usable
 from .examine import examine
+from .held_out import hold_out
 from .objective import DEFAULT_DELTA, Objective, ObjectiveName
 from .result import LawFit
-from .search import solve
+from .search import gather, solve
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,7 +35,7 @@ def fit_law(
     *,
     delta: float = DEFAULT_DELTA,
     bootstrap: int = 1000,
-    by: Unit = "auto",
+    by: str = "auto",
     seed: int = 0,
     fixed: Mapping[str, float] | None = None,
     shared: Sequence[str] = (),
@@ -59,8 +60,10 @@ def fit_law(
     bootstrap : int
         Resamples; 0 for none, and so no intervals. There are none either where the runs are no
         more than the free parameters.
-    by : {"auto", "runs", "groups"}
-        What is resampled; see :func:`resampling_groups`.
+    by : str
+        What is resampled: ``"runs"``; ``"groups"`` (the column ``group``: training trunks);
+        another column whose equal values share their error, such as ``"seed"``; or ``"auto"``:
+        trunks where there are five or more, else runs.
     seed : int
         Of the resampling.
     fixed : mapping of str to float
@@ -133,7 +136,8 @@ def fit_law(
         constraints=constraints,
         flops=answers,
         level=level,
-        profile_intervals=report.profile_intervals,
+        profiles=report.profiles,
+        held_out=hold_out(law, table, goal, constraints, weight) if bootstrap else None,
     )
 
 
@@ -147,23 +151,6 @@ def as_table(runs: RunTable | pd.DataFrame) -> RunTable:
         f"runs is a {type(runs).__name__}, but a RunTable or a DataFrame with columns N, D and "
         "loss is needed. Use RunTable.from_csv(path) for a file."
     )
-
-
-def gather(law: Law, table: RunTable) -> dict[str, Floats]:
-    """Return the columns that `law` reads, checked."""
-    inputs: dict[str, Floats] = {}
-    for name in law.inputs:
-        values = np.asarray(table.column(name), dtype=float)
-        if name == "unique_tokens":
-            values = np.where(np.isnan(values), table.D, values)
-        if name == "C":
-            values = np.where(np.isnan(values), 6.0 * table.N * table.D, values)
-        if not np.all(np.isfinite(values) & (values > 0)):
-            raise FitError(
-                f"{law.name} needs a positive {name} for every run. Exclude the runs without one."
-            )
-        inputs[name] = values
-    return inputs
 
 
 def _weights(n: int, weights: ArrayLike | None, variances: ArrayLike | None) -> Floats:

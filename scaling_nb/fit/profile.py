@@ -17,7 +17,8 @@ from .objective import Objective
 
 Floats = NDArray[np.float64]
 
-_CHI2_90 = 2.705543454095404
+CHI2_90 = 2.705543454095404
+"""90 % quantile of χ² with one degree of freedom."""
 _POINTS = 17
 _ITERATIONS = 60
 _TOLERANCE = 1e-8
@@ -143,8 +144,8 @@ def profile(
         )
         cost = profile_coordinate(problem, best, weight, coordinate, values)
         rise = np.maximum(cost - floor[0], 0.0) / max(unit, 1e-300)
-        open_low = rise[0] < _CHI2_90 and values[0] > low
-        open_high = rise[-1] < _CHI2_90 and values[-1] < high
+        open_low = rise[0] < CHI2_90 and values[0] > low
+        open_high = rise[-1] < CHI2_90 and values[-1] < high
         if not (open_low or open_high):
             break
         span = span * np.where([open_low, open_high], 2.5, 1.0)
@@ -207,10 +208,10 @@ def profile_exponent(
             rise, start = rise_at(outer, start)
             values.append(outer)
             rises.append(rise)
-            if rise > _CHI2_90 or outer == edge:
+            if rise > CHI2_90 or outer == edge:
                 break
             inner, step = outer, step * 1.6
-        ends.append((outer, rise > _CHI2_90))
+        ends.append((outer, rise > CHI2_90))
     order = np.argsort(values)
     grid, cost = np.array(values)[order], np.array(rises)[order]
     return Profile(
@@ -237,7 +238,7 @@ def _crossing(values: Floats, rise: Floats, centre: float, bound: float, side: i
     x, y = values[keep], np.sqrt(rise[keep])
     if side < 0:
         x, y = x[::-1], y[::-1]
-    critical = np.sqrt(_CHI2_90)
+    critical = np.sqrt(CHI2_90)
     above = np.flatnonzero(y > critical)
     if not len(above):
         return float(bound)

@@ -18,8 +18,10 @@ from ..records import RunTable
 from .allocate import Allocation, Interval, Question, Scope, answer, percentile_interval
 from .compute import SIX_ND, FlopModel, as_flops, learn_flops
 from .frontier import log_tokens_for, optimum, reach
+from .held_out import HeldOut
 from .notes import FitWarning
 from .objective import DEFAULT_DELTA
+from .profile import Profile
 from .serialise import decode, encode, read
 
 if TYPE_CHECKING:
@@ -79,8 +81,11 @@ class LawFit:
         How answers turn N and D into C.
     level : float
         Of every interval.
-    profile_intervals : mapping of str to (low, high)
-        90 %, from the profile likelihood, for E and for the exponent a (``"exponent_N"``).
+    profiles : mapping of str to Profile
+        Profile likelihood of E and of the exponent a (``"exponent_N"``); empty without a
+        bootstrap.
+    held_out : HeldOut or None
+        How well the smaller budgets predict the largest; None without a bootstrap.
     """
 
     law: Law
@@ -101,13 +106,19 @@ class LawFit:
     constraints: Constraints = field(default_factory=Constraints)
     flops: FlopModel = SIX_ND
     level: float = 0.90
-    profile_intervals: Mapping[str, Interval] = field(default_factory=dict)
+    profiles: Mapping[str, Profile] = field(default_factory=dict, repr=False)
+    held_out: HeldOut | None = None
 
     @property
     def rows(self) -> Floats:
         """Parameters, then the bootstrap sample, shape (1 + n_samples, n_params)."""
         point = np.array([[self.params[name] for name in self.law.param_names]])
         return point if self.samples is None else np.concatenate([point, self.samples])
+
+    @property
+    def profile_intervals(self) -> dict[str, Interval]:
+        """90 % intervals of E and of the exponent a (``"exponent_N"``) from their profiles."""
+        return {name: item.interval for name, item in self.profiles.items()}
 
     @property
     def exponent_N(self) -> float:
@@ -210,6 +221,7 @@ class LawFit:
             within=within,
         )
         found = answer(self.law, self.rows, question, model, scope=self.scope, level=self.level)
+        found = replace(found, held_out=self.held_out)
         if self.status not in _DOUBTS:
             return found
         doubt = FitWarning(

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ..errors import FitError
 from ..laws import Constraints, Law
+from ..records import RunTable
 from .newton import Problem, Solution, make_problem, minimise
 from .objective import Objective
 
@@ -49,6 +50,23 @@ class Optimum:
     def params(self) -> Floats:
         """Raw parameters of the lowest minimum, shape (n_params,)."""
         return np.asarray(self.problem.surface.to_params(self.problem.theta(self.z[:1]))[0])
+
+
+def gather(law: Law, table: RunTable) -> dict[str, Floats]:
+    """Return the columns that `law` reads, checked."""
+    inputs: dict[str, Floats] = {}
+    for name in law.inputs:
+        values = np.asarray(table.column(name), dtype=float)
+        if name == "unique_tokens":
+            values = np.where(np.isnan(values), table.D, values)
+        if name == "C":
+            values = np.where(np.isnan(values), 6.0 * table.N * table.D, values)
+        if not np.all(np.isfinite(values) & (values > 0)):
+            raise FitError(
+                f"{law.name} needs a positive {name} for every run. Exclude the runs without one."
+            )
+        inputs[name] = values
+    return inputs
 
 
 def solve(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from ..errors import FitError
 from ..laws import Constraints, law_from_spec
 from .allocate import Scope
 from .compute import FlopModel
+from .held_out import HeldOut
 from .notes import FitWarning
+from .profile import Profile
 
-_FORMAT = 1
+_FORMAT = 2
 _PLAIN = (
     "status", "objective", "delta", "n_runs", "data_hash", "source", "resampled", "level",
 )  # fmt: skip
@@ -29,7 +32,15 @@ def encode(fit: Mapping[str, Any]) -> dict[str, Any]:
         "law": fit["law"].to_spec(),
         "params": dict(fit["params"]),
         "intervals": {k: list(v) for k, v in fit["intervals"].items()},
-        "profile_intervals": {k: list(v) for k, v in fit["profile_intervals"].items()},
+        "profiles": {
+            name: {
+                "values": p.values.tolist(),
+                "rise": p.rise.tolist(),
+                "interval": list(p.interval),
+            }
+            for name, p in fit["profiles"].items()
+        },
+        "held_out": None if fit["held_out"] is None else asdict(fit["held_out"]),
         "objective_value": _finite(fit["objective_value"]),
         "warnings": [note.to_dict() for note in fit["warnings"]],
         "scope": None
@@ -55,7 +66,16 @@ def decode(data: Mapping[str, Any]) -> dict[str, Any]:
         "law": law_from_spec(data["law"]),
         "params": dict(data["params"]),
         "intervals": {k: tuple(v) for k, v in data["intervals"].items()},
-        "profile_intervals": {k: tuple(v) for k, v in data["profile_intervals"].items()},
+        "profiles": {
+            name: Profile(
+                name=name,
+                values=np.array(p["values"], float),
+                rise=np.array(p["rise"], float),
+                interval=tuple(p["interval"]),
+            )
+            for name, p in data["profiles"].items()
+        },
+        "held_out": None if data["held_out"] is None else HeldOut(**data["held_out"]),
         "objective_value": float("nan") if value is None else value,
         "warnings": tuple(FitWarning.from_dict(note) for note in data["warnings"]),
         "scope": None if scope is None else Scope(**{k: tuple(v) for k, v in scope.items()}),

@@ -10,7 +10,8 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from ..errors import FitError
-from ..fit import LawFit, fit_law
+from ..fit import LawFit
+from ..fit.profile import CHI2_90
 from .style import INK, Unit, axis, colour, drawn_rows, figure
 
 Array = NDArray[np.float64]
@@ -88,73 +89,48 @@ def plot_residuals(fit: LawFit, against: Against = "C") -> go.Figure:
     return drawing.update_layout(showlegend=bool(view.far.any()))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Profile:
-    """The objective with one parameter held at each value and all others refitted."""
-
-    name: str
-    value: Array
-    objective: Array
-    best: float
+_PROFILED = {
+    "E": ("irreducible loss E", "nats per token"),
+    "exponent_N": ("exponent a of N* ∝ C^a", ""),
+}
 
 
-def profile(fit: LawFit, name: str = "E", *, points: int = 41) -> Profile:
-    """Refit with `name` held over its bootstrap range, or half to twice its value without one.
+def plot_profile(fit: LawFit, name: Literal["E", "exponent_N"] = "E") -> go.Figure:
+    """Draw how much worse the best fit gets with E or the exponent a held at each value.
+
+    The band is the 90 % interval, where the rise is below 2.71; a flat floor means that the runs
+    cannot tell.
 
     Raises
     ------
     FitError
-        If the law has no such parameter, or the fit has no runs with it.
+        If the fit has no such profile.
     """
-    if name not in fit.params or fit.runs is None:
+    if name not in fit.profiles:
         raise FitError(
-            f"there is no profile of {name!r}: the law has {', '.join(fit.params)}, and the fit "
-            f"has {'no ' if fit.runs is None else ''}runs with it."
+            f"there is no profile of {name!r}; there is one of {', '.join(fit.profiles) or 'none'}."
+            " Fit a law in which E, alpha and beta are free to runs, with bootstrap=1000."
         )
-    best = fit.params[name]
-    low, high = fit.intervals.get(name, (0.5 * best, 2.0 * best))
-    reach = max(high - best, best - low, 1e-3 * abs(best)) * 1.5
-    floor = 0.0 if best - reach < 0 else best - reach
-    values = np.linspace(floor, best + reach, points)
-    objective = fit.objective if fit.objective in ("log-huber", "mse") else "log-huber"
-    heights = []
-    for value in values:
-        held = {**fit.constraints.fixed, name: float(value)}
-        try:
-            refit = fit_law(
-                fit.runs,
-                law=fit.law,
-                objective="mse" if objective == "mse" else "log-huber",
-                delta=fit.delta,
-                fixed=held,
-                bootstrap=0,
-            )
-            heights.append(refit.objective_value)
-        except FitError:
-            heights.append(np.nan)
-    return Profile(name=name, value=values, objective=np.array(heights), best=best)
-
-
-def plot_profile(fit: LawFit, name: str = "E") -> go.Figure:
-    """Draw the profile: a flat floor means the runs cannot tell this parameter."""
-    view = profile(fit, name)
+    view = fit.profiles[name]
+    label, unit = _PROFILED[name]
+    best = fit.exponent_N if name == "exponent_N" else fit.params[name]
     drawing = figure(
-        f"Profile of {name}: how much worse the best fit gets",
-        axis(name),
-        axis("objective over its minimum"),
+        f"Profile of the {label}",
+        axis(f"{label} ({unit})" if unit else label),
+        axis("rise of the objective, in units of χ²"),
     )
     drawing.add_scatter(
-        x=view.value,
-        y=view.objective / fit.objective_value,
-        mode="lines",
+        x=view.values,
+        y=view.rise,
+        mode="lines+markers",
         line={"color": colour(0), "width": 2},
-        hovertemplate=f"{name} %{{x:.4g}}: %{{y:.4f}} × the minimum<extra></extra>",
+        hovertemplate="%{x:.4g}: %{y:.3g}<extra></extra>",
     )
-    drawing.add_vline(x=view.best, line={"color": INK, "width": 1, "dash": "dash"})
-    if name in fit.intervals:
-        low, high = fit.intervals[name]
-        drawing.add_vrect(x0=low, x1=high, fillcolor=colour(0), opacity=0.12, line_width=0)
-    return drawing
+    drawing.add_vline(x=best, line={"color": INK, "width": 1, "dash": "dash"})
+    drawing.add_hline(y=CHI2_90, line={"color": INK, "width": 1, "dash": "dot"})
+    low, high = np.clip(view.interval, view.values[0], view.values[-1])
+    drawing.add_vrect(x0=low, x1=high, fillcolor=colour(0), opacity=0.12, line_width=0)
+    return drawing.update_layout(showlegend=False)
 
 
 def plot_bootstrap(fit: LawFit, x: str = "alpha", y: str = "beta") -> go.Figure:

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 from referee import needs_referee, reference, table
 
 from scaling_nb import ChinchillaLaw, RunTable, fit_law
+from scaling_nb.errors import FitError
 from scaling_nb.fit.bootstrap import multiplicities, resampling_groups
 from scaling_nb.fit.compute import SIX_ND
 from scaling_nb.fit.frontier import optimum
@@ -47,6 +50,19 @@ def test_groups_are_used_where_there_are_some():
     grouped = runs(rng, groups=8)
     assert len(np.unique(resampling_groups(grouped, "auto"))) == 8
     assert resampling_groups(grouped, "runs") is None
+
+
+def test_any_column_can_name_the_groups():
+    table = runs(np.random.default_rng(0), n=60)
+    seeded = replace(table, columns={**table.columns, "seed": np.arange(60.0) % 6})
+    assert len(np.unique(resampling_groups(seeded, "seed"))) == 6
+    assert fit_law(seeded, bootstrap=20, by="seed").resampled == "groups"
+    with pytest.raises(FitError, match="some runs have none"):
+        resampling_groups(table, "seed")
+    with pytest.raises(FitError, match="all runs have 'finished'"):
+        resampling_groups(table, "status")
+    with pytest.raises(FitError, match="unknown. Use 'auto'.*seed"):
+        resampling_groups(table, "trunks")
 
 
 def test_runs_that_share_their_error_have_wider_intervals_by_group():

@@ -24,7 +24,6 @@ from scaling_nb.plots import (
     residuals,
     surface_view,
 )
-from scaling_nb.plots.diagnostics import profile
 from scaling_nb.plots.style import COLOURS, INK, count, log_ticks, marker
 from scaling_nb.simulation import IsoFlopDesign, RandomDesign, simulate_curves
 
@@ -161,19 +160,28 @@ def test_a_diverged_run_is_marked_among_the_residuals(runs):
 def test_residuals_and_profiles_need_runs():
     with pytest.raises(FitError, match="no runs"):
         plot_residuals(LAW)
-    with pytest.raises(FitError, match="no runs"):
+    with pytest.raises(FitError, match="no profile"):
         plot_profile(LAW)
     with pytest.raises(FitError, match="no bootstrap sample"):
         plot_bootstrap(LAW)
 
 
-def test_the_profile_is_lowest_at_the_fit(law):
-    view = profile(law, "E", points=11)
-    assert view.objective.min() >= law.objective_value * (1 - 1e-9)
-    assert view.value[np.argmin(view.objective)] == pytest.approx(law.params["E"], rel=0.05)
-    assert view.objective[0] > law.objective_value
-    assert view.objective[-1] > law.objective_value
-    assert isinstance(plot_profile(law), go.Figure)
+@pytest.mark.parametrize(("name", "value"), [("E", "E"), ("exponent_N", None)])
+def test_the_profile_figure_is_lowest_at_the_fit_and_marks_the_interval(law, name, value):
+    drawing = plot_profile(law, name)
+    x, rise = (np.asarray(drawing.data[0][axis]) for axis in "xy")
+    best = law.params[value] if value else law.exponent_N
+    low, high = law.profile_intervals[name]
+    assert x[rise.argmin()] == pytest.approx(best, rel=1e-9)
+    assert x[0] <= low < best < high <= x[-1]
+    assert np.all(rise[(x < low) | (x > high)] >= 2.70)
+    band = next(shape for shape in drawing.layout.shapes if shape.type == "rect")
+    assert (band.x0, band.x1) == (low, high)
+
+
+def test_a_parameter_without_a_profile_is_an_error(law):
+    with pytest.raises(FitError, match="no profile of 'alpha'; there is one of E, exponent_N"):
+        plot_profile(law, "alpha")
 
 
 def test_the_bootstrap_figure_has_one_point_a_resample(law):

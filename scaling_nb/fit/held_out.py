@@ -1,0 +1,108 @@
+"""What a fit to the smaller budgets would have said of the largest: shown beside every answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import FitError
+from ..laws import Constraints, Law
+from ..records import RunTable
+from .design import require_enough
+from .objective import Objective
+from .search import gather, solve
+
+Floats = NDArray[np.float64]
+_TOP_SHARE = 0.2
+_MOST_RUNS = 20_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldOut:
+    """The error of predicting the largest budget from the smaller ones.
+
+    Attributes
+    ----------
+    n_runs, n_hidden : int
+        Runs that were fitted, and that were hidden.
+    threshold : float, FLOP
+        Runs at or above it were hidden.
+    extrapolation : float
+        Largest hidden compute over the largest compute that was fitted.
+    rmse : float
+        Root mean square of ln L - ln L̂: the typical relative error.
+    bias : float
+        Mean of ln L - ln L̂; positive where the law promised too much.
+    """
+
+    n_runs: int
+    n_hidden: int
+    threshold: float
+    extrapolation: float
+    rmse: float
+    bias: float
+
+    def __str__(self) -> str:
+        return (
+            f"Back-test: fitted to {self.n_runs} runs below {self.threshold:.3g} FLOP, the law "
+            f"predicted the {self.n_hidden} runs from there on ({self.extrapolation:.3g} times "
+            f"further) with an error of {100 * self.rmse:.2g} % (bias {100 * self.bias:+.2g} %)."
+        )
+
+
+def hidden_runs(table: RunTable, n_budgets: int = 1) -> tuple[NDArray[np.bool_], float]:
+    """Return which runs a back-test hides, shape (n_runs,), and the compute from which it does.
+
+    The `n_budgets` largest planned budgets where runs have budgets, else the top fifth of runs
+    by compute for each.
+    """
+    budgets = np.asarray(table.column("budget"), dtype=float)
+    distinct = np.unique(budgets[np.isfinite(budgets)])
+    planned = bool(np.isfinite(budgets).all())
+    size = budgets if planned else 6.0 * table.N * table.D
+    if planned and len(distinct) > n_budgets:
+        threshold = float(distinct[-n_budgets])
+    else:
+        compute = np.sort(6.0 * table.N * table.D)
+        threshold = float(compute[-max(1, round(_TOP_SHARE * len(compute) * n_budgets))])
+    return size >= threshold, threshold
+
+
+def reach_of(table: RunTable, hide: NDArray[np.bool_]) -> float:
+    """Return the largest hidden compute over the largest that is left."""
+    compute = np.where(np.isfinite(table.C), table.C, 6.0 * table.N * table.D)
+    return float(compute[hide].max() / compute[~hide].max())
+
+
+def hold_out(
+    law: Law, table: RunTable, objective: Objective, constraints: Constraints, weight: Floats
+) -> HeldOut | None:
+    """Back-test a fit as it was made; None where the smaller budgets cannot be fitted."""
+    if len(table) > _MOST_RUNS:
+        return None
+    hide, threshold = hidden_runs(table)
+    if hide.all():
+        return None
+    try:
+        require_enough(law, table.where(~hide), constraints)
+        inputs = gather(law, table)
+        seen = {name: values[~hide] for name, values in inputs.items()}
+        loss = np.asarray(table.L, float)
+        optimum = solve(
+            law, seen, loss[~hide], objective, constraints=constraints, weight=weight[~hide]
+        )
+    except FitError:
+        return None
+    params = dict(zip(law.param_names, optimum.params, strict=True))
+    hidden = {name: values[hide] for name, values in inputs.items()}
+    error = np.log(loss[hide]) - np.log(law.loss(params, hidden))
+    return HeldOut(
+        n_runs=int((~hide).sum()),
+        n_hidden=int(hide.sum()),
+        threshold=threshold,
+        extrapolation=reach_of(table, hide),
+        rmse=float(np.sqrt(np.mean(error**2))),
+        bias=float(np.mean(error)),
+    )
