@@ -40,12 +40,6 @@ def _saturating(repeats: Any, star: Any) -> Any:
     return 1.0 - star * np.expm1(-repeats / star)
 
 
-def _saturation_slope(repeats: Any, star: Any) -> Any:
-    """Return the derivative of :func:`_saturating` by R*: 1 - e^(-q) (1 + q), q = R / R*."""
-    q = repeats / star
-    return -np.expm1(-q) - q * np.exp(-q)
-
-
 @dataclass(frozen=True, slots=True)
 class DataConstrainedLaw(NumericLaw):
     """L = E + A / N'^α + B / D'^β, with N', D' the effective parameters and tokens.
@@ -69,6 +63,7 @@ class DataConstrainedLaw(NumericLaw):
         r" D' = U_D\left[1 + R_D^*\left(1 - e^{-R_D / R_D^*}\right)\right]"
     )
     source: ClassVar[str] = "Muennighoff et al. 2023, eqs. 5-7"
+    additive: ClassVar[frozenset[str]] = frozenset({"E"})
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:
@@ -121,12 +116,14 @@ class DataConstrainedLaw(NumericLaw):
         log_optimal = (np.log(unique) + log_g) * beta / alpha + log_g
         over = np.maximum(log_n - log_optimal, 0.0)
         excess, repeats = np.expm1(over), d / unique - 1.0
-        worth_n, worth_d = _saturating(excess, star_n), _saturating(repeats, star_d)
+        share_n, share_d = excess / star_n, repeats / star_d
+        lost_n, lost_d = np.expm1(-share_n), np.expm1(-share_d)
+        worth_n, worth_d = 1.0 - star_n * lost_n, 1.0 - star_d * lost_d
         log_n_eff = np.minimum(log_n, log_optimal) + np.log(worth_n)
         log_d_eff = np.log(unique) + np.log(worth_d)
         base_n, base_d = np.exp(-alpha * log_n_eff), np.exp(-beta * log_d_eff)
         by_log_n, by_log_d = -alpha * scale_a * base_n, -beta * scale_b * base_d
-        lean = np.where(over > 0, 1.0 - np.exp(-excess / star_n) * (1.0 + excess) / worth_n, 0.0)
+        lean = np.where(over > 0, 1.0 - (1.0 + lost_n) * (1.0 + excess) / worth_n, 0.0)
         per_g = by_log_n * lean * (beta / alpha + 1.0)
         per_ratio = by_log_n * lean * (np.log(unique) + log_g)
         return (
@@ -139,8 +136,8 @@ class DataConstrainedLaw(NumericLaw):
             -scale_b * base_d * log_d_eff
             + per_g * (-1.0 / beta - log_g) / total
             + per_ratio / alpha,
-            by_log_d / worth_d * _saturation_slope(repeats, star_d),
-            by_log_n / worth_n * _saturation_slope(excess, star_n),
+            -by_log_d / worth_d * (lost_d + share_d * (1.0 + lost_d)),
+            -by_log_n / worth_n * (lost_n + share_n * (1.0 + lost_n)),
         )
 
     def frontier(self, params: Mapping[str, Any]) -> Frontier:

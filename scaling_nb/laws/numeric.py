@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,9 @@ class NumericLaw(Law):
     """A law of which only the formula and some starts are known."""
 
     __slots__ = ()
+
+    additive: ClassVar[frozenset[str]] = frozenset()
+    """Parameters that are only added to the loss: along them nothing bends."""
 
     def slopes(self, params: Mapping[str, Any], inputs: Mapping[str, Any]) -> Sequence[Any] | None:
         """Return ∂L/∂p for each parameter in raw units, or None: then by complex steps.
@@ -120,6 +123,8 @@ class NumericSurface(Surface):
         q = theta.shape[1]
         out = np.zeros((len(theta), q, q))
         for j in self.free:
+            if self.law.param_names[j] in self.law.additive:
+                continue
             step = _REAL_STEP * np.maximum(np.abs(theta[:, j]), 1e-2)
             ahead = theta.copy()
             ahead[:, j] += step
