@@ -16,7 +16,8 @@ MOST_MEMORY = 1.2e9
 
 REPORT = """
 import json, os, resource, sys
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+unit = 1 if sys.platform == "darwin" else 1024
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 print(json.dumps({"peak": peak, "cpu": sum(os.times()[:2])}))
 """
 
