@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .errors import FitError, RunsError
 from .fit import Allocation, Backtest, IsoFlopFit, LawFit, backtest, fit_isoflop, fit_law
 from .flops import CONVENTIONS
-from .laws import LAWS, Law
+from .laws import ChinchillaLaw, DataConstrainedLaw, KaplanLaw, Law, PowerLaw
 from .records import RunTable
 
-_LAW_NAMES = {"chinchilla": "ChinchillaLaw", "kaplan": "KaplanLaw"}
+if TYPE_CHECKING:
+    import pandas as pd
+
+_LAWS: Mapping[str, Callable[[], Law]] = {
+    "chinchilla": ChinchillaLaw,
+    "data-constrained": DataConstrainedLaw,
+    "kaplan": KaplanLaw,
+    "power-law": PowerLaw,
+}
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -28,7 +37,11 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--target", type=float, nargs="+", metavar="FLOP", help="training compute to divide"
     )
-    parser.add_argument("--law", choices=sorted(_LAW_NAMES), default="chinchilla")
+    parser.add_argument(
+        "--law", choices=sorted(_LAWS), default="chinchilla",
+        help="chinchilla (default); data-constrained: runs that repeat data (a column "
+        "unique_tokens); kaplan; power-law: loss against C alone, which divides no budget",
+    )  # fmt: skip
     parser.add_argument("--objective", choices=("log-huber", "mse"), default="log-huber")
     parser.add_argument(
         "--fix", type=_assignment, nargs="+", default=[], metavar="E=1.6", help="hold parameters"
@@ -66,7 +79,12 @@ def run(options: argparse.Namespace) -> int:
     if options.exclude:
         runs = runs.exclude(options.exclude, reason="excluded on the command line")
     print(f"{runs!r}\n")
-    law = _law(options.law)
+    law = _LAWS[options.law]()
+    if not law.answers_allocation and (options.max_tokens or options.inference_tokens):
+        raise FitError(
+            f"--law {options.law} predicts a loss from C and divides no budget, so --max-tokens "
+            "and --inference-tokens have no meaning. Use --law chinchilla."
+        )
     fixed = {name: _number(name, value) for name, value in options.fix}
     fit = fit_law(
         runs,
@@ -81,13 +99,19 @@ def run(options: argparse.Namespace) -> int:
     isoflop = _isoflop(runs, options)
     if isoflop is not None:
         print(f"{isoflop}\n")
-    tested = _backtest(runs, law, options.objective)
+    tested = _backtest(runs, law, options.objective, fixed)
     if tested is not None:
         print(f"{tested}\n")
-    answers = _answers(fit, isoflop, options)
-    print(fit.chinchilla_table(format="markdown"))
+    answers: list[Allocation] = []
+    if law.answers_allocation:
+        answers = _answers(fit, isoflop, options)
+        table = _table(fit, answers)
+        print(fit.chinchilla_table(format="markdown"))
+    else:
+        table = _losses(fit, options.target)
+        print(table.to_string(index=False))
     if options.out:
-        _write(options, runs, fit, isoflop, answers, tested)
+        _write(options, runs, fit, isoflop, table, tested)
     return 0
 
 
@@ -105,10 +129,6 @@ def _number(name: str, text: str) -> float:
         raise FitError(f"--fix {name}={text}: the value must be a number.") from None
 
 
-def _law(name: str) -> Law:
-    return LAWS[_LAW_NAMES[name]]()
-
-
 def _isoflop(runs: RunTable, options: argparse.Namespace) -> IsoFlopFit | None:
     """Return Approach 2 beside the law, where the runs fall into IsoFLOP slices."""
     try:
@@ -117,9 +137,11 @@ def _isoflop(runs: RunTable, options: argparse.Namespace) -> IsoFlopFit | None:
         return None
 
 
-def _backtest(runs: RunTable, law: Law, objective: str) -> Backtest | None:
+def _backtest(
+    runs: RunTable, law: Law, objective: str, fixed: Mapping[str, float]
+) -> Backtest | None:
     try:
-        return backtest(runs, law, objective=objective)
+        return backtest(runs, law, objective=objective, fixed=fixed)
     except FitError:
         return None
 
@@ -137,7 +159,8 @@ def _answers(
         )
         print(f"{answer}\n")
         answers.append(answer)
-        if isoflop is not None and isoflop.trends is not None:
+        limited = options.max_tokens or options.inference_tokens
+        if isoflop is not None and isoflop.trends is not None and not limited:
             other = isoflop.allocate(target)
             print(
                 f"Approach 2 says N {other.n_params:.3g}, D {other.n_tokens:.3g}, "
@@ -146,19 +169,34 @@ def _answers(
     return answers
 
 
+def _table(fit: LawFit, answers: Sequence[Allocation]) -> pd.DataFrame:
+    from .fit.table import allocation_frame
+
+    table: pd.DataFrame = allocation_frame(answers) if answers else fit.chinchilla_table()
+    return table
+
+
+def _losses(fit: LawFit, targets: Sequence[float] | None) -> pd.DataFrame:
+    """Return the loss that a law of C alone predicts, at the targets or by decades."""
+    import pandas as pd
+
+    from .fit.table import decades
+
+    compute = list(targets or decades(fit.scope))
+    return pd.DataFrame({"C": compute, "loss": fit.predict(C=compute)})
+
+
 def _write(
     options: argparse.Namespace,
     runs: RunTable,
     fit: LawFit,
     isoflop: IsoFlopFit | None,
-    answers: Sequence[Allocation],
+    table: pd.DataFrame,
     tested: Backtest | None,
 ) -> None:
-    from .fit.table import allocation_frame
     from .plots import fit_report
 
     options.out.mkdir(parents=True, exist_ok=True)
-    table = allocation_frame(answers) if answers else fit.chinchilla_table()
     table.to_csv(options.out / "allocation.csv", index=False)
     fit.to_json(options.out / "fit.json")
     fit_report(

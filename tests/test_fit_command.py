@@ -61,6 +61,36 @@ def test_runs_without_slices_are_fitted_by_the_law_alone(tmp_path, capsys):
     assert "Approach 2" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("options", [["--max-tokens", "1e11"], ["--inference-tokens", "1e13"]])
+def test_limits_change_the_answer_and_leave_approach_2_out(csv, capsys, options):
+    assert main(["fit", str(csv), "--target", "1e22", *options, "--bootstrap", "0"]) == 0
+    out = capsys.readouterr().out
+    assert "Approach 2 says" not in out
+    assert ("epochs over 1e+11 unique tokens" in out) == (options[0] == "--max-tokens")
+    assert ("lifetime FLOP" in out) == (options[0] == "--inference-tokens")
+
+
+def test_a_law_of_compute_alone_predicts_losses(csv, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(["fit", str(csv), "--law", "power-law", "--target", "1e22", "--out", str(out),
+                 "--bootstrap", "50"]) == 0  # fmt: skip
+    table = pd.read_csv(out / "allocation.csv")
+    fit = snb.LawFit.from_json(out / "fit.json")
+    assert list(table.columns) == ["C", "loss"]
+    assert table["loss"][0] == pytest.approx(fit.predict(C=1e22))
+    assert "power law" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("law", ["kaplan", "data-constrained"])
+def test_other_laws_answer(law, tmp_path, capsys):
+    path = tmp_path / "runs.csv"
+    frame = snb.simulate(LAW, RandomDesign(n_runs=60), 0.003, 0).to_frame()
+    frame["unique_tokens"] = frame["D"] / ([1, 4] * 30)
+    frame.to_csv(path, index=False)
+    assert main(["fit", str(path), "--law", law, "--target", "1e22", "--bootstrap", "0"]) == 0
+    assert "tokens/parameter" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -68,6 +98,9 @@ def test_runs_without_slices_are_fitted_by_the_law_alone(tmp_path, capsys):
         (["{csv}", "--fix", "E=much"], "must be a number"),
         (["{csv}", "--exclude", "zzz"], "no run is called 'zzz'"),
         (["{csv}", "--convention", "matmul"], "n_matmul"),
+        (["{csv}", "--law", "data-constrained"], "no run repeats its data"),
+        (["{csv}", "--law", "power-law", "--max-tokens", "1e9"], "divides no budget"),
+        (["{csv}", "--target", "-1"], "must be a positive"),
     ],
 )
 def test_mistakes_are_sentences(csv, capsys, arguments, message):

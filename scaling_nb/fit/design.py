@@ -68,6 +68,15 @@ def require_enough(law: Law, table: RunTable, constraints: Constraints) -> None:
                 f"all runs have the same {name}, so {law.name} cannot tell what {name} does. Add "
                 f"runs with two or more other values of {name}."
             )
+    if isinstance(law, DataConstrainedLaw) and "R_D_star" not in constraints.fixed:
+        with np.errstate(invalid="ignore"):
+            repeats = table.D > table.column("unique_tokens").astype(float)
+        if not repeats.any():
+            raise TooFewRunsError(
+                f"no run repeats its data, so {law.name} cannot tell what repeats are worth. Give "
+                "a column unique_tokens, add runs of several epochs, hold R_D_star and R_N_star "
+                "with fixed=, or fit ChinchillaLaw."
+            )
     if len(law.inputs) == 1:
         (only,) = law.inputs
         distinct = len(np.unique(np.round(np.log(table.column(only).astype(float)), 3)))

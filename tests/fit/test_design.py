@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from scaling_nb import ChinchillaLaw, DataConstrainedLaw, RunTable, fit_law
+from scaling_nb.errors import TooFewRunsError
 from scaling_nb.fit.design import check_design, is_collinear
 
 LAW = ChinchillaLaw()
@@ -136,3 +137,11 @@ def test_three_trunks_are_too_few_to_resample():
     told = codes(runs(group=[f"trunk-{i % 3}" for i in range(21)]))["few_groups"]
     assert "3 groups" in told
     assert "few_groups" not in codes(runs(group=[f"trunk-{i % 7}" for i in range(21)]))
+
+
+def test_the_worth_of_repeats_needs_repeats():
+    with pytest.raises(TooFewRunsError, match="no run repeats its data.*unique_tokens"):
+        fit_law(runs(), DataConstrainedLaw(), bootstrap=0)
+    held = fit_law(runs(), DataConstrainedLaw(), bootstrap=0,
+                   fixed={"R_D_star": 15.4, "R_N_star": 5.3})  # fmt: skip
+    assert held.params["E"] == pytest.approx(1.7, abs=0.01)
