@@ -100,6 +100,8 @@ def estimate_cost(
     workers: int | None = None,
     watts: float | None = None,
     price_per_kwh: float | None = None,
+    side_by_side: int | None = None,
+    worker_bytes: int = 0,
 ) -> CostEstimate:
     """Measure the cheapest and the dearest size and estimate all jobs.
 
@@ -109,6 +111,10 @@ def estimate_cost(
     ----------
     jobs : sequence of sequences of RunSpec
         Runs by trunk, shortest first, costliest trunk first: the order in which they start.
+    side_by_side : int, optional
+        Runs that are measured at once. None: as many as will train at once in one process.
+    worker_bytes : int, bytes
+        Memory of a worker besides its run's.
     """
     n = min(workers or recipe.default_workers, len(jobs))
     specs = [run for job in jobs for run in job]
@@ -116,7 +122,7 @@ def estimate_cost(
         min(specs, key=lambda run: run.flops_per_token),
         max(specs, key=lambda run: run.flops_per_token),
     )
-    costs = [recipe.measure_step(run.size, lr=run.lr, workers=n) for run in ends]
+    costs = [recipe.measure_step(run.size, lr=run.lr, workers=side_by_side or n) for run in ends]
     x = [run.flops_per_token for run in ends]
 
     def line(flops: float, y: Sequence[float]) -> float:
@@ -139,7 +145,7 @@ def estimate_cost(
     return CostEstimate(
         seconds=seconds,
         seconds_range=(low, high),
-        peak_bytes=n * max(cost.peak_bytes for cost in costs),
+        peak_bytes=n * (worker_bytes + max(cost.peak_bytes for cost in costs)),
         kwh=kwh[0],
         kwh_range=(kwh[1], kwh[2]),
         price=None if price_per_kwh is None else kwh[0] * price_per_kwh,

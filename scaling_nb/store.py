@@ -179,6 +179,18 @@ class RunStore:
         rows = self.read("SELECT run_id, result FROM runs")
         return {run_id: Run(**json.loads(result)) for run_id, result in rows}
 
+    def put_note(self, key: str, value: Mapping[str, Any]) -> None:
+        """Store a small JSON-ready mapping under a name."""
+        row = (f"note {key}", _json(dict(value)))
+        self._put(
+            lambda c: c.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", row)
+        )
+
+    def note(self, key: str) -> dict[str, Any] | None:
+        """Return what :meth:`put_note` stored, or None."""
+        rows = self.read("SELECT value FROM meta WHERE key = ?", f"note {key}")
+        return dict(json.loads(rows[0][0])) if rows else None
+
     def append(self, run_id: str, tokens: NDArray[np.int64], loss: NDArray[np.float32]) -> None:
         """Add points to a run's curve, both of shape (n_points,)."""
         row = (

@@ -5,23 +5,18 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import threading
 import time
-from collections.abc import Callable
 from typing import Self
 
-import numpy as np
-from numpy.typing import NDArray
-
-from .book import RunBook
+from .cost import CostEstimate, estimate_cost
 from .errors import StoreError, SweepError
-from .events import Event, RunFailed, RunFinished, RunStarted, Signal, StepLogged, StorageFailed
+from .events import Event, RunFailed, RunFinished, RunStarted, StepLogged, StorageFailed
 from .executors import Checkpointing, Executor, Job, JobQueue, make_executor
 from .executors.base import MEMORY_MARGIN, MEMORY_SHARE
-from .follower import POLL_SECONDS, Follower
-from .lease import Holder, Lease, current_holder
+from .lease import Lease
+from .metering import Meter, Taken
 from .plan import SweepPlan
-from .records import Run, RunSpec, RunTable
+from .records import RunSpec
 from .running import find_running, register, store_path, unregister
 from .schedule import order_jobs
 from .status import OPEN, SweepState, SweepStatus
@@ -33,11 +28,12 @@ from .training.memory import run_bytes
 from .training.outcomes import left_out
 from .training.recipe import Recipe
 from .training.trunk import CHECKPOINT_SECONDS
+from .view import SweepView
 
 __all__ = ["Sweep", "SweepState", "SweepStatus"]
 
 
-class Sweep:
+class Sweep(SweepView):
     """Trains the runs of a plan in the background and keeps what comes of them.
 
     Thread-safe; every property returns an immutable snapshot. Runs and curves go to the store as
@@ -87,40 +83,29 @@ class Sweep:
         executor: str | Executor = "threads",
         checkpoint_every: float = CHECKPOINT_SECONDS,
     ) -> None:
-        if hasattr(self, "plan"):
+        if hasattr(self, "recipe"):
             return  # the cell was run again: this is the sweep that runs
         if plan.recipe_id != recipe.recipe_id:
             raise SweepError(
                 "the plan was made from another recipe: their content differs. Plan anew with "
                 "plan_sweep(recipe, …)."
             )
-        self.recipe, self.plan = recipe, plan
+        self.recipe = recipe
         self._bytes = {size: run_bytes(recipe, size) for size in {run.size for run in plan.runs}}
         self.executor, self.executor_reason = make_executor(
             executor, recipe, max(self._bytes.values(), default=0)
         )
         self.checkpoint_every = checkpoint_every
-        self.events: Signal[Event] = Signal()
-        self.store = store if isinstance(store, RunStore) else RunStore(store)
-        self._lock = threading.Lock()
-        self._done = threading.Event()
-        self._thread: threading.Thread | None = None
+        super().__init__(plan, store if isinstance(store, RunStore) else RunStore(store))
         self._control = Control()
         self._jobs = JobQueue([])
-        self._error: BaseException | None = None
-        self._problem = ""
         self._checkpoints = self.store.path.with_suffix(".checkpoints")
-        self._began = self._took = 0.0
-        self._book = RunBook(plan, self.store.runs())
-        self._state: SweepState = "finished" if self._book.complete else "new"
+        self._meter: Meter | None = None
+        self._whole = False
         self._lease = Lease(
-            self.store, plan.plan_id, state=lambda: self._state, on_lost=self._taken_over
+            self.store, self.sweep_id, state=lambda: self._state, on_lost=self._taken_over
         )
-        self._holder: Holder | None = None
         self.store.on_trouble = lambda message: self._receive(StorageFailed(message=message))
-        holder = current_holder(self.store)
-        if holder is not None and holder.sweep_id == plan.plan_id:
-            self._follow(holder)
 
     @classmethod
     def open(
@@ -180,13 +165,9 @@ class Sweep:
             )
         return self
 
-    @property
-    def _alive(self) -> bool:
-        return self._thread is not None and self._thread.is_alive() and not self._done.is_set()
-
     def _launch(self, jobs: list[Job]) -> None:
         if (holder := self._lease.acquire()) is not None:
-            if holder.sweep_id != self._lease.sweep_id:
+            if holder.sweep_id != self.sweep_id:
                 raise SweepError(
                     f"another sweep trains in {self.store.path} ({holder}). Wait for it, cancel it "
                     "there, or use another store."
@@ -199,71 +180,19 @@ class Sweep:
         self._error, self._problem = None, ""
         self._state = "running"
         self._began = time.monotonic()
+        # What is taken compares with what was foreseen only where nothing was done before.
+        self._whole = not self._book.results
         self._book.queue(spec.run_id for job in jobs for spec in job.specs)
+        self._meter = Meter(lambda: self._state == "running", self.executor.pids)
+        self._meter.start()
         self.store.save_sweep(self.plan, self.recipe.parts())
-        self._jobs = JobQueue(jobs, memory=self._memory())
+        self._jobs = JobQueue(jobs, memory=round(MEMORY_SHARE * free_memory(self.recipe.device)))
         self._run_in_background(self._drive)
         register(self)
-
-    def _run_in_background(self, target: Callable[[], None]) -> None:
-        self._thread = threading.Thread(target=target, name="sweep", daemon=True)
-        self._thread.start()
-
-    def _follow(self, holder: Holder) -> None:
-        """Watch the process that trains this sweep until it ends there."""
-        self._holder = holder
-        self._done.clear()
-        self._state, self._problem = holder.state, f"trained by {holder}; read-only here"
-        self._began = time.monotonic()
-        self._run_in_background(self._watch)
-
-    def _watch(self) -> None:
-        follower = Follower(self.store, self._book.specs, self._book.results)
-        holder: Holder | None = self._holder
-        while holder is not None:
-            time.sleep(POLL_SECONDS)
-            # First the holder: what it wrote before it went is then seen in the last look.
-            holder = current_holder(self.store)
-            for event in follower.look():
-                with self._lock:
-                    self._book.note(event)
-                self.events.send(event)
-            if holder is not None:
-                self._state = holder.state
-        with self._lock:
-            self._holder, self._problem = None, ""
-            self._close_books("finished" if self._book.complete else "cancelled")
 
     def _taken_over(self) -> None:
         self._problem = "another process has taken this sweep over"
         self._control.cancel()
-
-    def _ours(self) -> None:
-        if self._holder is not None:
-            raise SweepError(
-                f"this sweep is trained by {self._holder}, and is read-only here. Do this there, "
-                "or wait until that process has ended, and start() here."
-            )
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait until the sweep ends; returns whether it has.
-
-        Interrupting the wait does not interrupt the sweep.
-
-        Raises
-        ------
-        SweepError
-            The sweep itself failed (not merely a run of it).
-        """
-        if self._thread is None:
-            return self._state == "finished"
-        ended = self._done.wait(timeout)
-        if self._error is not None:
-            raise SweepError(
-                f"the sweep failed: {type(self._error).__name__}: {self._error}. Finished runs are "
-                f"in {self.store.path}; start() goes on from there."
-            ) from self._error
-        return ended
 
     def cancel(self) -> SweepStatus:
         """Stop after the current step; finished runs stand, and start() goes on from there."""
@@ -364,14 +293,6 @@ class Sweep:
     def _need(self, spec: RunSpec) -> int:
         return round(MEMORY_MARGIN * self._bytes[spec.size])
 
-    def _memory(self) -> int:
-        return round(MEMORY_SHARE * free_memory(self.recipe.device))
-
-    def _spec(self, run_id: str) -> RunSpec:
-        if run_id not in self._book.specs:
-            raise SweepError(f"no run of this sweep is called {run_id!r}.")
-        return self._book.specs[run_id]
-
     def _replace(self, old: RunSpec, lr: float) -> RunSpec:
         """Put a run with another learning rate, on a trunk of its own, in the old one's place."""
         new = dataclasses.replace(old, lr=lr, trunk_id=f"{old.trunk_id} lr={lr:g}")
@@ -381,46 +302,29 @@ class Sweep:
         self.store.save_sweep(self.plan, self.recipe.parts())
         return new
 
-    @property
-    def state(self) -> SweepState:
-        """``new``, ``running``, ``paused``, ``finished``, ``cancelled`` or ``failed``."""
-        with self._lock:
-            return self._state
+    def estimate(self) -> CostEstimate:
+        """Time a few real steps and estimate what the open runs take; kept in the store.
 
-    @property
-    def runs(self) -> RunTable:
-        """Runs that finished so far, as what every fit takes."""
-        return RunTable.from_runs(run for run in self._ended() if run.status == "finished")
+        Unlike :meth:`SweepPlan.estimate` this knows the executor, and which runs are done.
 
-    @property
-    def failures(self) -> tuple[Run, ...]:
-        """Runs that diverged, failed or were cancelled; their ``message`` says why."""
-        return tuple(run for run in self._ended() if run.status != "finished")
-
-    def _ended(self) -> list[Run]:
-        with self._lock:
-            return self._book.ended()
-
-    def traceback(self, run_id: str) -> str:
-        """Return the traceback of a failed run; empty for any other."""
-        with self._lock:
-            return self._book.tracebacks.get(run_id, "")
-
-    def curve(self, run_id: str) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Return a run's training curve so far: (tokens, loss), each of shape (n_points,)."""
-        self._spec(run_id)
-        with contextlib.suppress(StoreError):
-            self.store.flush()  # what a full disk keeps out is still in memory, and comes later
-        return self.store.curve(run_id)
-
-    def status(self) -> SweepStatus:
-        """Return a snapshot of where every run stands, with the time left."""
-        workers = self.executor.workers(self.recipe)
-        with self._lock:
-            took = self._took
-            if self._state in ("running", "paused"):
-                took = time.monotonic() - self._began
-            return self._book.status(self._state, took, workers, self._problem)
+        Raises
+        ------
+        SweepError
+            Every run has ended.
+        """
+        jobs = [specs for specs, _ in order_jobs(self._book.open_jobs())]
+        if not jobs:
+            raise SweepError("every run has ended: there is nothing left to estimate.")
+        estimate = estimate_cost(
+            self.recipe,
+            jobs,
+            workers=self.executor.workers(self.recipe),
+            side_by_side=None if self.executor.shares_interpreter else 1,
+            worker_bytes=self.executor.worker_bytes,
+        )
+        foreseen = Taken(seconds=estimate.seconds, peak_bytes=estimate.peak_bytes)
+        self.store.put_note(f"predicted {self.sweep_id}", dataclasses.asdict(foreseen))
+        return estimate
 
     def _drive(self) -> None:
         checkpointing = Checkpointing(folder=self._checkpoints, every=self.checkpoint_every)
@@ -440,6 +344,10 @@ class Sweep:
             self._end("failed", error)
 
     def _finish_if_done(self) -> bool:
+        if not len(self._jobs) and self._meter is not None:
+            taken, self._meter = self._meter.stop(), None
+            if self._whole:
+                self.store.put_note(f"actual {self.sweep_id}", dataclasses.asdict(taken))
         try:
             self.store.flush()
         except StoreError:
@@ -466,11 +374,14 @@ class Sweep:
             self._close_books(state)
 
     def _close_books(self, state: SweepState) -> None:
-        self._state = state
-        self._took = time.monotonic() - self._began
+        if self._meter is not None:
+            self._meter.stop()
         self._lease.release()
         unregister(self)
-        self._done.set()
+        super()._close_books(state)
+
+    def _workers(self) -> int:
+        return self.executor.workers(self.recipe)
 
     def _receive(self, event: Event) -> None:
         with self._lock:

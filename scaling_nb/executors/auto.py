@@ -9,11 +9,9 @@ from ..training.devices import free_memory
 from ..training.recipe import Recipe
 from .base import MEMORY_MARGIN, MEMORY_SHARE, Executor
 from .payload import pickle_recipe
+from .pool import WORKER_BYTES
 from .processes import ProcessExecutor
 from .threads import ThreadExecutor
-
-WORKER_BYTES = 350 * 2**20
-"""Memory of a worker process with torch imported, before it trains anything."""
 
 
 def choose_executor(recipe: Recipe, largest_run: int = 0) -> tuple[Executor, str]:

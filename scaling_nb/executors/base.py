@@ -175,12 +175,22 @@ class Executor(Protocol):
     Attributes
     ----------
     name : str
+    worker_bytes : int, bytes
+        Memory that each worker takes besides its run's.
+    shares_interpreter : bool
+        Whether the workers' Python takes turns, so that a step slows the others' down.
     """
 
     name: str
+    worker_bytes: int
+    shares_interpreter: bool
 
     def workers(self, recipe: Recipe) -> int:
         """Return how many jobs train at once."""
+        ...
+
+    def pids(self) -> list[int]:
+        """Return the process ids of the workers; none where they live in this process."""
         ...
 
     def run(

@@ -12,10 +12,16 @@ class InlineExecutor:
     """Trains one job at a time, in order: for tests, and where nothing else will do."""
 
     name = "inline"
+    worker_bytes = 0
+    shares_interpreter = True
 
     def workers(self, recipe: Recipe) -> int:
         """Return 1."""
         return 1
+
+    def pids(self) -> list[int]:
+        """Return none: the workers live in this process."""
+        return []
 
     def run(
         self,

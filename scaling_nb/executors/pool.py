@@ -23,6 +23,9 @@ from .worker import Message, Reply
 
 START_SECONDS = 120
 
+WORKER_BYTES = 250 * 2**20
+"""Memory of its own that a worker has in training, besides the run's (254 MiB measured)."""
+
 _WORKER = "import sys; from scaling_nb.executors.worker import main; main(sys.argv[1])"
 
 
@@ -169,6 +172,11 @@ class WorkerPool:
                 worker.connect()
                 return worker
             worker.stop()
+
+    def pids(self) -> list[int]:
+        """Return the process ids of all living workers."""
+        with self._lock:
+            return [worker.process.pid for worker in self._all if worker.alive]
 
     def give_back(self, worker: WorkerProcess) -> None:
         """Keep a worker for later if it is alive and has nothing to do."""

@@ -17,7 +17,7 @@ from ..training.devices import worker_devices
 from ..training.recipe import Recipe
 from .base import Checkpointing, Emit, Job, JobQueue, WorkerDied, work_off
 from .payload import write_recipe
-from .pool import POOL, WorkerProcess
+from .pool import POOL, WORKER_BYTES, WorkerProcess
 from .worker import Outcome, Task
 
 
@@ -34,6 +34,8 @@ class ProcessExecutor:
     """
 
     name = "processes"
+    worker_bytes = WORKER_BYTES
+    shares_interpreter = False
 
     def __init__(self, n_workers: int | None = None) -> None:
         self.n_workers = n_workers
@@ -41,6 +43,10 @@ class ProcessExecutor:
     def workers(self, recipe: Recipe) -> int:
         """Return how many jobs train at once."""
         return self.n_workers or recipe.default_workers
+
+    def pids(self) -> list[int]:
+        """Return the process ids of the workers."""
+        return POOL.pids()
 
     def run(
         self,

@@ -22,6 +22,8 @@ class ThreadExecutor:
     """
 
     name = "threads"
+    worker_bytes = 0
+    shares_interpreter = True
 
     def __init__(self, n_workers: int | None = None) -> None:
         self.n_workers = n_workers
@@ -31,6 +33,10 @@ class ThreadExecutor:
         if recipe.probed.draws_random and recipe.device.type == "cpu":
             return 1
         return self.n_workers or recipe.default_workers
+
+    def pids(self) -> list[int]:
+        """Return none: the workers live in this process."""
+        return []
 
     def run(
         self,

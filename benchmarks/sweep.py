@@ -1,0 +1,149 @@
+"""Measure the sweep engine against what a person would write: a plain loop over the same runs.
+
+    python benchmarks/sweep.py [--share 0.03] [--rounds 3]
+
+The quick-start's sizes at a share of its budgets; contestants take turns, and ratios are medians
+over rounds, each against the plain loop of its own round. Do it on an idle machine: the load is
+printed with the result. ``estimate`` says what the engine foresaw, and what it then took.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from scaling_nb import ScalingWarning, Sweep, SweepPlan, plan_sweep
+from scaling_nb.executors import warm_workers
+from scaling_nb.quickstart import BUDGETS, quickstart_recipe
+from scaling_nb.training.batches import TokenWindows
+from scaling_nb.training.devices import cpu_count, use_one_thread
+from scaling_nb.training.recipe import Recipe
+from scaling_nb.training.schedules import lr_factor
+
+CROSS_ENTROPY = torch.nn.functional.cross_entropy
+
+
+class Windows(Dataset):
+    """Windows of a token array, one sample at a time, as most people's data comes."""
+
+    def __init__(self, source: TokenWindows) -> None:
+        self.source = source
+
+    def __len__(self) -> int:
+        return self.source.n_windows
+
+    def __getitem__(self, i: int) -> tuple[torch.Tensor, torch.Tensor]:
+        start = i * self.source.context
+        window = torch.tensor(self.source.tokens[start : start + self.source.context + 1]).long()
+        return window[:-1], window[1:]
+
+
+def train_plainly(recipe: Recipe, plan: SweepPlan, *, loader: bool) -> None:
+    """Train one run after another with torch's default threads: ten lines of ordinary PyTorch."""
+    for spec in plan.runs:
+        model = recipe.build(spec.size)
+        optimizer = recipe.build_optimizer(model, spec.lr)
+        peaks = [group["lr"] for group in optimizer.param_groups]
+        if loader:
+            windows = DataLoader(Windows(recipe.data.source), recipe.batch_size, shuffle=True)
+            batches = (batch for _ in range(1000) for batch in windows)
+        else:
+            batches = recipe.data.source.batches(spec.seed)
+        losses = []
+        for step in range(spec.n_steps):
+            x, y = next(batches)
+            for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+                group["lr"] = peak * lr_factor("wsd", step, spec.n_steps, recipe.warmup_steps)
+            loss = CROSS_ENTROPY(model(x).flatten(0, 1), y.flatten())
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            losses.append(loss.item())
+        with torch.no_grad():
+            for x, y in recipe.data.eval_batches:
+                CROSS_ENTROPY(model(x).flatten(0, 1), y.flatten()).item()
+
+
+def sweep(recipe: Recipe, plan: SweepPlan, executor: str) -> None:
+    """Train the plan with an executor, storing everything."""
+    with tempfile.TemporaryDirectory() as folder:
+        made = Sweep(recipe, plan, store=Path(folder) / "runs.db", executor=executor).start()
+        made.wait()
+        assert made.state == "finished"
+        made.store.close()
+
+
+def peak_flops() -> float:
+    """Return FLOP per second of one core in a large matrix product."""
+    a = torch.randn(1024, 1024)
+    with use_one_thread():
+        best = min(timed(lambda: a @ a) for _ in range(10))
+    return 2 * 1024**3 / best
+
+
+def timed(call: Callable[[], object]) -> float:
+    """Return the wall time of a call, in seconds."""
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--share", type=float, default=0.03)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    warnings.simplefilter("ignore", ScalingWarning)
+    recipe = quickstart_recipe()
+    budgets = [options.share * budget for budget in BUDGETS]
+    settings = {"tokens_per_param": (0.01, 800.0), "min_steps": 60}
+    alone = plan_sweep(recipe, budgets, **settings)
+    shared = plan_sweep(recipe, budgets, reuse="cooldown", **settings)
+    warm_workers()
+    contestants: dict[str, Callable[[], object]] = {
+        "plain loop": lambda: train_plainly(recipe, alone, loader=False),
+        "plain loop, DataLoader": lambda: train_plainly(recipe, alone, loader=True),
+        "inline": lambda: sweep(recipe, alone, "inline"),
+        "threads": lambda: sweep(recipe, alone, "threads"),
+        "processes": lambda: sweep(recipe, alone, "processes"),
+        "processes, trunks shared": lambda: sweep(recipe, shared, "processes"),
+    }
+    sweep(recipe, shared, "processes")  # the workers are warm, as they are in a notebook
+    load_before = os.getloadavg()[0]
+    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    for _ in range(options.rounds):
+        cpu = time.process_time()
+        for name, contestant in contestants.items():
+            if name == "inline":
+                cpu = time.process_time()
+            seconds[name].append(timed(contestant))
+            if name == "inline":
+                # CPU time of the work alone, spread over the cores without loss.
+                ideal = (time.process_time() - cpu) / cpu_count()
+                seconds.setdefault("ideal", []).append(ideal)
+    peak = peak_flops() * cpu_count()
+    load = f"{load_before:.1f} before, {os.getloadavg()[0]:.1f} after"
+    print(f"{len(alone.runs)} runs, {alone.total_flops:.3g} FLOP; {cpu_count()} cores, load {load}")
+    print(f"peak {peak / 1e9:.0f} GFLOP/s")
+    print("| | seconds | times the plain loop | GFLOP/s | of peak |\n|---|---|---|---|---|")
+    for name, taken in seconds.items():
+        ratios = [p / t for p, t in zip(seconds["plain loop"], taken, strict=True)]
+        flops = (shared if "shared" in name else alone).trained_flops / statistics.median(taken)
+        print(
+            f"| {name} | {statistics.median(taken):.1f} | {statistics.median(ratios):.2f} "
+            f"({min(ratios):.2f} to {max(ratios):.2f}) | {flops / 1e9:.1f} | {flops / peak:.0%} |"
+        )
+
+
+if __name__ == "__main__":
+    main()
