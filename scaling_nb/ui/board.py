@@ -71,7 +71,7 @@ class Board:
         self._planner, self._prober = Latest("planning"), Latest("probe")
         self._feed: SweepFeed | None = None
         self._stop_beat: Callable[[], object] | None = None
-        self._ending = ""
+        self._last = ""
         if plan is not None:
             self._put(choice=PlanChoice.of(plan))
         if sweep is not None:
@@ -246,18 +246,18 @@ class Board:
             return
         sweep = self._feed.sweep
         said, finished = self._feed.read()
+        state = sweep.state
+        if state == self._last and state not in ALIVE and not said:
+            # Nothing trains; but somebody may start the sweep in Python at any time.
+            return
         for sentence in said:
             self._note(sentence)
         if finished:
             self._runs_changed()
         self._put(status=sweep.status(), speeds=self._feed.speeds())
-        state = sweep.state
-        if state not in ALIVE and self._ending != state:
-            self._ending = state
+        if state != self._last and state not in (*ALIVE, "new"):
             self._note({"finished": "all runs have ended"}.get(state, f"the sweep is {state}"))
-            if self._stop_beat is not None:
-                self._stop_beat()
-                self._stop_beat = None
+        self._last = state
         self._show()
 
     def _adopt(self, sweep: Sweep) -> None:
@@ -356,7 +356,7 @@ class Board:
         self._watch()
 
     def _watch(self) -> None:
-        self._ending = ""
+        self._last = ""
         if self._stop_beat is None:
             self._stop_beat = self._ticker.every(self._beat)
 

@@ -16,7 +16,7 @@ from .analysis import Analysis, Question, analyse
 from .answer_panel import AnswerPanel
 from .board import Board
 from .boards import board_of, board_of_recipe
-from .comms import keep_listening
+from .comms import contained, keep_listening
 from .controls import CSS, words
 from .fit_panel import FitPanel
 from .plan_panel import PlanPanel
@@ -229,11 +229,13 @@ class Dashboard:
         self._detach()
         for panel in self._panels:
             panel.close()
-        self.widget.close()
+        for part in list(contained(self.widget)):
+            part.close()
 
     def _ipython_display_(self) -> None:
         from IPython.display import display
 
+        _replace_in_its_cell(self)
         bundle = self.widget._repr_mimebundle_()
         if isinstance(bundle, tuple):
             bundle = bundle[0]
@@ -269,6 +271,25 @@ class Dashboard:
                 )
 
         self.train_panel.isoflop.request_image(keep, "png")
+
+
+_SHOWN: dict[str, Dashboard] = {}
+
+
+def _replace_in_its_cell(dash: Dashboard) -> None:
+    """Close the dashboard that this cell showed before: its output is gone."""
+    from IPython import get_ipython
+
+    current: Any = get_ipython  # untyped
+    shell = current()
+    parent: Any = getattr(getattr(shell, "kernel", None), "get_parent", dict)()
+    cell = parent.get("metadata", {}).get("cellId")
+    if cell is None:
+        return
+    earlier = _SHOWN.get(cell)
+    _SHOWN[cell] = dash
+    if earlier is not None and earlier is not dash:
+        earlier.close()
 
 
 def head_html(snapshot: Snapshot) -> str:

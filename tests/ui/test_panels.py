@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from pathlib import Path
@@ -330,3 +331,30 @@ def test_a_slider_that_moves_to_its_grid_is_no_persons_choice():
     assert told == []
     mirror.control.value = 10**10.64
     assert told == [10**10.64]
+
+
+def test_a_sweep_that_is_started_in_python_is_watched(tiny_recipe, tmp_path, settle):
+    plan = tiny_plan(tiny_recipe, (2e6,))
+    sweep = snb.Sweep(tiny_recipe, plan, store=tmp_path / "runs.db")
+    dash = snb.Dashboard.watch(sweep)
+    settle(lambda: dash.train_panel.status.text.startswith(f"0/{len(plan.runs)} runs"))
+    sweep.start()
+    asyncio.run(asyncio.wait_for(dash.finished(), 60))
+    settle(lambda: "finished" in dash.train_panel.status.text)
+    assert len(dash.runs) == len(plan.runs)
+    dash.close()
+    dash.board.close()
+
+
+def test_a_closed_dashboard_sends_nothing_more(dash, table, settle):
+    other = snb.Dashboard.__new__(snb.Dashboard)
+    other._build(dash.board)
+    settle()
+    chart = other.train_panel.isoflop
+    other.close()
+    settle()
+    sent = len(chart.comm.sent) if chart.comm is not None else 0
+    dash.board.exclude([table.run_ids[0]], "x")
+    dash.board.settle()
+    settle()
+    assert (len(chart.comm.sent) if chart.comm is not None else 0) == sent
