@@ -157,6 +157,9 @@ class FitPanel:
     def _show_notes(self, snapshot: Snapshot) -> None:
         analysis = snapshot.analysis
         notes = fit_warnings(analysis)
+        if snapshot.alive:
+            # Sizes that have not finished yet are not missing.
+            notes = [note for note in notes if note.code != "too_few_sizes"]
         plan = snapshot.sweep.plan if snapshot.sweep is not None else None
         remedies = [remedy_for(note, plan) for note in notes]
         key = tuple(zip(map(str, notes), remedies, strict=True))

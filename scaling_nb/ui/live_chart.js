@@ -200,6 +200,7 @@ function layoutOf(state, view, colours, height) {
     font: { ...layout.font, color: colours.ink },
     paper_bgcolor: "rgba(0,0,0,0)",
     plot_bgcolor: "rgba(0,0,0,0)",
+    modebar: { bgcolor: "rgba(0,0,0,0)", color: "rgba(128,128,128,0.7)", activecolor: colours.ink },
     hoverlabel: { ...layout.hoverlabel, bgcolor: colours.paper, font: { color: colours.ink } },
   });
   delete layout.width;

@@ -37,6 +37,7 @@ NEW = 8
 KEPT = 512
 """Most points kept of a trace."""
 _THINNED = KEPT // 2
+_BURST = 100
 _DECIMATOR: Any = MinMaxLTTBDownsampler()  # type: ignore[no-untyped-call]
 _ROWS = 3  # x, y, seconds
 
@@ -296,7 +297,8 @@ def _new_points(
     known = np.flatnonzero(np.isfinite(y))
     x, y = x[known], y[known]
     last = line.points[:, line.n - 1] if line.n else np.zeros(_ROWS)
-    chosen = decimate(x, y, NEW)
+    # A branch begins with its trunk's whole curve: a line's first points may be many.
+    chosen = decimate(x, y, NEW if line.n or len(y) < _BURST else _THINNED // 2)
     x, y = x[chosen], y[chosen]
     # Points carry no clock: between two patches they are spread evenly over x. The page does
     # the same, so that seconds need not be sent.
