@@ -70,7 +70,7 @@ def require_enough(law: Law, table: RunTable, constraints: Constraints) -> None:
             )
     if isinstance(law, DataConstrainedLaw) and "R_D_star" not in constraints.fixed:
         with np.errstate(invalid="ignore"):
-            repeats = table.D > table.column("unique_tokens").astype(float)
+            repeats = table.column("unique_tokens").astype(float) < table.D
         if not repeats.any():
             raise TooFewRunsError(
                 f"no run repeats its data, so {law.name} cannot tell what repeats are worth. Give "

@@ -17,7 +17,7 @@ from ..curves import Curve
 from ..errors import FitError, TooFewRunsError
 from ..records import RunTable
 from .allocate import Allocation, Scope
-from .isoflop_notes import IsoFlopStatus
+from .isoflop_notes import IsoFlopStatus, wide_exponent
 from .notes import FitWarning
 from .trend import Array, Trend, Trends, fit_loss_trend, fit_trend
 from .trend_answers import FlopsPerToken, answer_from_trends
@@ -40,7 +40,8 @@ class EnvelopeFit:
     trends : Trends
         N*(C), D*(C), L*(C).
     status : str
-        ``converged``, or ``ill_conditioned`` where fewer than four sizes are ever best.
+        ``converged``, or ``ill_conditioned`` where fewer than four sizes are ever best or the
+        exponent's interval says nothing.
     warnings : tuple of FitWarning
     level : float
     """
@@ -170,6 +171,8 @@ def fit_envelope(
                 values={"sizes": n_sizes},
             )
         )
+    vague = list(wide_exponent(trends))
+    warnings += vague
     n = bundle.sizes[best]
     compute = np.exp(bundle.log_c[rows])
     return EnvelopeFit(
@@ -181,7 +184,7 @@ def fit_envelope(
         trends=trends,
         flops_per_token=per_token,
         scope=_scope(curves),
-        status="converged" if n_sizes > _MIN_SIZES else "ill_conditioned",
+        status="ill_conditioned" if n_sizes <= _MIN_SIZES or vague else "converged",
         warnings=tuple(warnings),
         level=level,
     )

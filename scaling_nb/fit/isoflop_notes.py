@@ -32,6 +32,9 @@ _MATTERING_EXPONENT = 0.01
 _MATTERING_FACTOR = 1.1
 _ABOUT_RUNS = frozenset({"mixed_schedules", "mixed_conventions", "stopped_early", "repeated_data"})
 _NO_NOISE = 1e-9
+_MOST_NAMED = 5
+_GROSS = 0.3
+"""Log residual beyond which a run diverged, rather than being a little off."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,31 +118,59 @@ def _mixed_rates(runs: RunTable, fits: Sequence[Parabola]) -> Iterator[FitWarnin
 def _outliers(runs: RunTable, fits: Sequence[Parabola]) -> Iterator[FitWarning]:
     """Yield a warning that names each slice's worst run, if it lies far from its parabola.
 
-    Only the worst: it bends the parabola, and its neighbours seem far off too.
+    Only the worst: it bends the parabola, and its neighbours seem far off too. Where several
+    slices are bent the typical distance is no measure; then the surface through all runs is.
     """
+    far = _far_from_surface(runs)
     scores = [
         np.abs(fit.loss / fit.fitted - 1.0) / np.sqrt(np.maximum(1.0 - fit.leverage, 0.05))
         for fit in fits
         if len(fit.keep) > 3
     ]
-    if not scores:
-        return
-    spread = 1.4826 * float(np.median(np.concatenate(scores)))
-    ids = np.array(runs.run_ids, dtype=object)
-    told, far = [], []
+    spread = 1.4826 * float(np.median(np.concatenate(scores))) if scores else 0.0
     for fit, score in zip((f for f in fits if len(f.keep) > 3), scores, strict=True):
         worst = int(np.argmax(score))
         if spread > _NO_NOISE and score[worst] > OUTLIER * spread:
-            far.append(str(ids[fit.slice.rows[fit.keep[worst]]]))
-            told.append(f"{far[-1]} (loss {fit.loss[worst]:.4g} at C = {fit.slice.budget:.3g})")
-    if far:
+            far.add(int(fit.slice.rows[fit.keep[worst]]))
+    if not far:
+        return
+    rows = sorted(far)
+    ids = [str(runs.run_ids[i]) for i in rows]
+    told = [
+        f"{name} (loss {runs.L[i]:.4g} at C = {runs.C[i]:.3g})"
+        for name, i in zip(ids[:_MOST_NAMED], rows, strict=False)
+    ]
+    more = f" and {len(rows) - _MOST_NAMED} more" if len(rows) > _MOST_NAMED else ""
+    yield FitWarning(
+        code="outliers",
+        message=f"{len(rows)} of {len(runs)} runs {'lies' if len(rows) == 1 else 'lie'} more than "
+        f"{OUTLIER:g} robust standard deviations from their neighbours: {'; '.join(told)}{more}.",
+        remedy="None was dropped. If a run diverged, runs.exclude(ids, reason='diverged').",
+        run_ids=tuple(ids),
+        values={"n_outliers": float(len(rows))},
+    )
+
+
+def _far_from_surface(runs: RunTable) -> set[int]:
+    """Return the runs whose loss is grossly off the surface fitted to all, as rows."""
+    try:
+        residual = fit_law(runs, law=ChinchillaLaw(), bootstrap=0).residuals()
+    except FitError:
+        return set()
+    residual = np.abs(residual - np.median(residual))
+    spread = 1.4826 * float(np.median(residual))
+    return set(np.flatnonzero(residual > max(OUTLIER * spread, _GROSS)).tolist())
+
+
+def wide_exponent(trends: Trends) -> Iterator[FitWarning]:
+    """Yield a warning where the interval of the exponent says nothing."""
+    lo, hi = trends.n_params.exponent_interval
+    if hi - lo > _WIDE_EXPONENT:
         yield FitWarning(
-            code="outliers",
-            message=f"{len(far)} of {len(runs)} runs {'lies' if len(far) == 1 else 'lie'} more "
-            f"than {OUTLIER:g} robust standard deviations from their parabola: {'; '.join(told)}.",
-            remedy="None was dropped. If a run diverged, runs.exclude(ids, reason='diverged').",
-            run_ids=tuple(far),
-            values={"n_outliers": float(len(far))},
+            code="interval_says_nothing",
+            message=f"The exponent of N* lies anywhere from {lo:.2f} to {hi:.2f}.",
+            remedy="Add budgets further apart, sizes closer to the minima, or seeds.",
+            values={"low": lo, "high": hi},
         )
 
 
@@ -203,14 +234,7 @@ def _weaknesses(
             remedy="Add sizes or seeds around the minima.",
             values={"share": 1 - trends.usable},
         )
-    lo, hi = trends.n_params.exponent_interval
-    if hi - lo > _WIDE_EXPONENT:
-        yield FitWarning(
-            code="interval_says_nothing",
-            message=f"The exponent of N* lies anywhere from {lo:.2f} to {hi:.2f}.",
-            remedy="Add budgets further apart, sizes closer to the minima, or seeds.",
-            values={"low": lo, "high": hi},
-        )
+    yield from wide_exponent(trends)
 
 
 def _bias_notes(bias: IsoFlopBias | None, trends: Trends) -> Iterator[FitWarning]:

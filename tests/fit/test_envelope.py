@@ -78,3 +78,11 @@ def test_one_point_a_trunk_and_few_sizes_are_refused():
     apart = simulate_curves(LAW, [1e6, 1e9, 1e12], 1e10)
     with pytest.raises(TooFewRunsError, match="overlap in C"):
         snb.fit_envelope(apart)
+
+
+def test_an_interval_that_says_nothing_is_not_converged():
+    fit = snb.fit_envelope(curves(noise=0.1)[::2])
+    low, high = fit.intervals["exponent_N"]
+    assert high - low > 0.5
+    assert fit.status == "ill_conditioned"
+    assert "interval_says_nothing" in {note.code for note in fit.warnings}

@@ -359,3 +359,19 @@ def test_the_windowed_exponent_agrees_with_the_paper(name, published):
     assert snb.fit_isoflop(table(name), bootstrap=0).exponent_N == pytest.approx(
         published, abs=0.02
     )
+
+
+def test_three_diverged_runs_in_three_slices_are_all_named():
+    runs = snb.simulate(
+        snb.published["besiroglu_2024"],
+        IsoFlopDesign(budgets=(1e18, 3e18, 1e19, 3e19, 1e20), n_sizes=10),
+        0.003,
+        0,
+    )
+    loss = runs.columns["loss"].copy()
+    loss[[3, 17, 30]] = [11.2, 13.1, 10.9]
+    fit = snb.fit_isoflop(snb.RunTable(columns={**runs.columns, "loss": loss}), bootstrap=50)
+    note = next(n for n in fit.warnings if n.code == "outliers")
+    assert note.run_ids == ("sim-0003", "sim-0017", "sim-0030")
+    assert "loss 13.1 at C = 3e+18" in note.message
+    assert fit.status != "converged"
