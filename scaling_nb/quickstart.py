@@ -12,6 +12,7 @@ from pathlib import Path
 
 from .api import Result
 from .datasets import stdlib_text
+from .executors import warm_up
 from .models import GPT, gpt_optimizer
 from .plan import SweepPlan, plan_sweep
 from .sweep import Sweep
@@ -74,10 +75,11 @@ def quickstart_sweep(
     seed: int = 0,
     budgets: Sequence[float] | None = None,
     quick: bool = False,
-    executor: str = "threads",
+    executor: str = "auto",
 ) -> Sweep:
     """Make the ready-made sweep with its store in the folder `out`; not started yet."""
     recipe = quickstart_recipe(quick=quick)
+    warm_up(executor, recipe)
     plan = quickstart_plan(recipe, budgets, seed=seed, quick=quick)
     out.mkdir(parents=True, exist_ok=True)
     return Sweep(recipe, plan, store=out / "runs.db", executor=executor)

@@ -19,6 +19,7 @@ __all__ = [
     "ThreadExecutor",
     "choose_executor",
     "make_executor",
+    "warm_up",
     "warm_workers",
 ]
 
@@ -51,3 +52,13 @@ def make_executor(
             f"{', '.join(map(repr, EXECUTORS))}, or give an object."
         )
     return EXECUTORS[choice](), "as asked for"
+
+
+def warm_up(choice: str | Executor, recipe: Recipe) -> None:
+    """Start the workers that a sweep with this executor will want; returns at once.
+
+    They import torch meanwhile, which takes seconds: call it before a plan is made.
+    """
+    executor, _ = make_executor(choice, recipe)
+    if isinstance(executor, ProcessExecutor):
+        warm_workers(executor.workers(recipe))
