@@ -112,8 +112,10 @@ class Mirror:
     def __init__(self, control: Any, react: Change) -> None:
         self.control, self._react = control, react
         # A slider in the page moves what it is given to its own grid, and says so.
-        log_step = getattr(control, "step", 0.0) if hasattr(control, "base") else 0.0
-        self._grain = max(1e-6, 0.51 * math.log(10.0) * log_step)
+        step = getattr(control, "step", None) or 0.0
+        logarithmic = hasattr(control, "base")
+        self._ratio = max(1e-6, 0.51 * math.log(10.0) * step) if logarithmic else 1e-6
+        self._gap = 0.0 if logarithmic else 0.51 * step
         self._shown = control.value
         self._moved = 0.0
         control.observe(self._changed, names="value")
@@ -134,7 +136,7 @@ class Mirror:
 
     def _same(self, a: Any, b: Any) -> bool:
         if isinstance(a, float) and isinstance(b, float):
-            return math.isclose(a, b, rel_tol=self._grain)
+            return math.isclose(a, b, rel_tol=self._ratio, abs_tol=self._gap)
         return bool(a == b)
 
 

@@ -32,6 +32,7 @@ COLUMNS = [
     ("eta", "left", "seconds until the run ends"),
     ("reason", "note", "why the run is excluded, or how it failed"),
 ]
+_TRAINING = ("size", "progress", "speed", "eta")
 
 
 class RunList(anywidget.AnyWidget):
@@ -42,9 +43,10 @@ class RunList(anywidget.AnyWidget):
     rows: Any = traitlets.List([]).tag(sync=True)
     verbs = traitlets.List(["exclude", "restore"]).tag(sync=True)
 
-    def __init__(self, on_order: Order, verbs: list[str]) -> None:
+    def __init__(self, on_order: Order, verbs: list[str], *, trains: bool = True) -> None:
         self._order = on_order
-        super().__init__(verbs=verbs)
+        shown = [list(c) for c in COLUMNS if trains or c[0] not in _TRAINING]
+        super().__init__(verbs=verbs, columns=shown)
         keep_listening(self)
         self.on_msg(self._on_message)
 

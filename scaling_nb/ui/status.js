@@ -29,6 +29,7 @@ function render({ model, el }) {
   el.append(line);
 
   const update = () => {
+    bar.style.display = model.get("total") ? "" : "none";
     bar.max = Math.max(1, model.get("total"));
     bar.value = model.get("done");
     text.textContent = model.get("text");

@@ -70,7 +70,7 @@ class TrainPanel:
             waiting("How big: N*(C)", "training compute C", "compute-optimal model size N*"),
         )
         verbs = ["exclude", "restore", *(["retry", "skip"] if self._trains else [])]
-        self.runs = RunList(self._ordered, verbs)
+        self.runs = RunList(self._ordered, verbs, trains=self._trains)
         self._log = words(kind="snb-log-box")
         charts = [c for c in (self.loss and self.loss.widget, self.isoflop, self.frontier) if c]
         buttons = [self._start, self._pause, self._stop] if self._trains else []
