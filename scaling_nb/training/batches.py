@@ -189,6 +189,18 @@ class StreamBatches:
         yield from batches
 
 
+def tensors_of(batch: Batch) -> Iterator[Tensor]:
+    """Yield every tensor of a nested batch, in order."""
+    if isinstance(batch, Tensor):
+        yield batch
+    elif isinstance(batch, Mapping):
+        for value in batch.values():
+            yield from tensors_of(value)
+    elif isinstance(batch, Sequence) and not isinstance(batch, str | bytes):
+        for part in batch:
+            yield from tensors_of(part)
+
+
 def n_samples(batch: Batch) -> int:
     """Return the number of samples in a batch: the length of its first tensor."""
     tensor = first_tensor(batch)

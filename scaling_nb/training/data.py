@@ -26,6 +26,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import (
+    BatchSampler,
     DataLoader,
     IterableDataset,
     RandomSampler,
@@ -40,10 +41,10 @@ from .batches import (
     IndexedBatches,
     StreamBatches,
     TokenWindows,
-    first_tensor,
     infer_tokens_per_sample,
     n_samples,
     seeded_globals,
+    tensors_of,
 )
 
 HELD_OUT = 0.05
@@ -111,26 +112,36 @@ def prepare_data(
         _check_supported(name, data)
     if (tokens := as_token_array(dataset)) is not None:
         context = tokens_per_sample or _context_of(model_kwargs)
-        return _prepare_tokens(
-            tokens, as_token_array(eval_dataset), batch_size, context, eval_tokens
-        )
+        held_out = as_token_array(eval_dataset)
+        if held_out is None and eval_dataset is not None:
+            raise DataError(
+                f"dataset is an array of token ids, but eval_dataset is a "
+                f"{type(eval_dataset).__name__}. Give held-out token ids as an array too."
+            )
+        return _prepare_tokens(tokens, held_out, batch_size, context, eval_tokens)
     if isinstance(dataset, IterableDataset | DataLoader) and not _is_reshapable(dataset):
         return _prepare_stream(dataset, eval_dataset, batch_size, tokens_per_sample, eval_tokens)
-    return _prepare_indexed(dataset, eval_dataset, batch_size, tokens_per_sample, eval_tokens)
+    # Seeded: a data set may draw (augmentation), and the held-out batches must be the same.
+    with seeded_globals(_SPLIT_SEED):
+        return _prepare_indexed(dataset, eval_dataset, batch_size, tokens_per_sample, eval_tokens)
 
 
 def as_token_array(data: Any) -> NDArray[np.integer] | None:
     """Return `data` as a 1-D integer array (no copy of a memmap), or None if it is not one."""
-    if isinstance(data, Tensor) and data.ndim == 1:
+    if isinstance(data, Tensor):
         data = data.detach().cpu().numpy()
-    if isinstance(data, list | tuple) and data and isinstance(data[0], int):
+    numbers = isinstance(data, list | tuple) and data and isinstance(data[0], int | np.integer)
+    if numbers or isinstance(data, range) or type(data).__module__.startswith("pandas"):
         data = np.asarray(data)
+    if isinstance(data, bytes):
+        data = np.frombuffer(data, dtype=np.uint8)
     if not isinstance(data, np.ndarray):
         return None
     if data.ndim != 1 or not np.issubdtype(data.dtype, np.integer):
         raise DataError(
             f"an array of shape {data.shape} and dtype {data.dtype} is not a sequence of token "
-            "ids. Give a 1-D integer array, or a Dataset that yields (inputs, targets)."
+            "ids. Give a 1-D integer array (.flatten() it), or a Dataset that yields (inputs, "
+            "targets), such as torch.utils.data.TensorDataset(X, Y)."
         )
     return data
 
@@ -195,7 +206,8 @@ def _prepare_indexed(
             f"the data set has {len(order)} training samples, fewer than one batch of "
             f"{batch_size}. Give more data or a smaller batch_size."
         )
-    sample = (collate or default_collate)([dataset[int(i)] for i in order[:2]])
+    spread = order[np.linspace(0, len(order) - 1, min(len(order), _HASHED_ROWS)).astype(int)]
+    sample = (collate or default_collate)([dataset[int(i)] for i in spread])
     per_sample = tokens_per_sample or infer_tokens_per_sample(sample)
     n_eval = max(1, eval_tokens // per_sample)
     if eval_dataset is None:
@@ -279,10 +291,12 @@ def _affordable(loader: DataLoader[Any], n_eval: int) -> int:
 def _refuse_shuffled(loader: DataLoader[Any]) -> None:
     if isinstance(loader.dataset, IterableDataset):
         return
-    if not isinstance(loader.sampler, SequentialSampler):
+    shuffles = not isinstance(loader.sampler, SequentialSampler)
+    if shuffles or type(loader.batch_sampler) is not BatchSampler:
+        own = loader.sampler if shuffles else loader.batch_sampler
         raise DataError(
             f"nothing can be held out of a DataLoader with its own sampler "
-            f"({type(loader.sampler).__name__}): its first batches differ from pass to pass. "
+            f"({type(own).__name__}): its first batches may differ from pass to pass. "
             "Give eval_dataset=."
         )
 
@@ -332,13 +346,21 @@ def _check_supported(name: str, data: Any) -> None:
     if isinstance(data, Mapping):
         splits = ", ".join(map(repr, list(data)[:4]))
         raise DataError(f"{name} is a {type(data).__name__} of {splits}. Give one of its parts.")
+    if isinstance(data, DataLoader):
+        _check_supported(f"{name}.dataset", data.dataset)
+        return
+    if isinstance(data, list | tuple) and data and all(isinstance(x, Tensor) for x in data):
+        raise DataError(
+            f"{name} is a {type(data).__name__} of {len(data)} tensors. Give "
+            "torch.utils.data.TensorDataset(X, Y), which yields (inputs, targets)."
+        )
     module = type(data).__module__.split(".")[0]
     if module == "datasets" and getattr(data, "format", {"type": "torch"}).get("type") != "torch":
         raise DataError(
             f"{name} is a HuggingFace data set whose format is not torch: its samples are lists. "
             f'Give {name}.with_format("torch").'
         )
-    if isinstance(data, Tensor | np.ndarray | DataLoader | IterableDataset | list | tuple):
+    if isinstance(data, Tensor | np.ndarray | IterableDataset | list | tuple | range | bytes):
         return
     if not (hasattr(data, "__getitem__") and hasattr(data, "__len__")):
         raise DataError(
@@ -350,6 +372,7 @@ def _check_supported(name: str, data: Any) -> None:
 
 
 _HASHED_WHOLE = 2**26
+_HASHED_ROWS = 64
 
 
 def _hash_arrays(*arrays: NDArray[np.integer]) -> str:
@@ -366,7 +389,6 @@ def _hash_arrays(*arrays: NDArray[np.integer]) -> str:
 
 def _hash_batches(name: str, length: int | None, batches: list[Batch]) -> str:
     digest = hashlib.sha256(f"{name}{length}".encode())
-    for batch in batches:
-        if (tensor := first_tensor(batch)) is not None:
-            digest.update(torch.as_tensor(tensor).contiguous().cpu().numpy().tobytes())
+    for tensor in tensors_of(batches):
+        digest.update(tensor.detach().contiguous().cpu().float().numpy().tobytes())
     return digest.hexdigest()[:12]

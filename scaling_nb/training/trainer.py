@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import json
 import math
+import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +19,7 @@ from torch import Tensor, nn
 
 from ..errors import DataError, RecipeError, ScalingError
 from ..records import content_hash
-from .batches import GLOBAL_GENERATOR, Batch, move, n_samples
+from .batches import Batch, move, n_samples, seeded_globals
 from .counting import describe_tensor
 from .data import PreparedData
 from .memory import split
@@ -102,9 +104,26 @@ def own_generator(recipe: Trainable, seed: int) -> Iterator[None]:
     if not recipe.probed.draws_random:
         yield
         return
-    with GLOBAL_GENERATOR, torch.random.fork_rng():
+    with seeded_globals(seed), torch.random.fork_rng():
         torch.manual_seed(seed)
         yield
+
+
+def host_generators() -> Tensor:
+    """Return the states of torch's, numpy's and Python's global generators as bytes."""
+    kind, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)  # noqa: NPY002
+    states = [random.getstate(), [kind, np.asarray(keys).tolist(), position, has_gauss, gauss]]
+    text = json.dumps([torch.random.get_rng_state().tolist(), *states])
+    return torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
+
+
+def restore_host_generators(states: Tensor) -> None:
+    """Put back what :func:`host_generators` returned."""
+    torch_state, (version, keys, gauss), numpy_state = json.loads(bytes(states.numpy()))
+    torch.random.set_rng_state(torch.tensor(torch_state, dtype=torch.uint8))
+    random.setstate((version, tuple(keys), gauss))
+    kind, numpy_keys, *rest = numpy_state
+    np.random.set_state((kind, np.array(numpy_keys, np.uint32), *rest))  # noqa: NPY002
 
 
 class Trainer:
@@ -288,7 +307,7 @@ class Trainer:
             optimizer=copy.deepcopy(optimizer) if copied else optimizer,
             step=self.step,
             tokens_seen=self.tokens_seen,
-            generator=torch.random.get_rng_state(),
+            generator=host_generators() if self.recipe.probed.draws_random else torch.zeros(0),
             device_generator=torch.cuda.get_rng_state(self.device) if on_gpu else None,
         )
 
@@ -299,6 +318,6 @@ class Trainer:
         self.step, self.tokens_seen = snapshot.step, snapshot.tokens_seen
         self._batches = self.recipe.data.source.batches(self.seed, start=self.step)
         if self.recipe.probed.draws_random:
-            torch.random.set_rng_state(snapshot.generator)
+            restore_host_generators(snapshot.generator)
         if snapshot.device_generator is not None:
             torch.cuda.set_rng_state(snapshot.device_generator, self.device)
