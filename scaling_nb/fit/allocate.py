@@ -104,7 +104,17 @@ class Allocation:
         return "\n".join(_lines(self))
 
     def _repr_html_(self) -> str:
-        return f"<pre>{escape(str(self))}</pre>"
+        head = f"{100 * self.level:.0f} % interval"
+        rows = "".join(
+            f"<tr><th>{escape(label)}</th><td>{value}</td><td>{ends}</td></tr>"
+            for label, value, ends in _rows(self)
+        )
+        told = "".join(f"<br>{escape(line)}" for line in _remarks(self))
+        notes = "".join(f"<li>{escape(str(note))}</li>" for note in self.notes)
+        return (
+            f"<table><tr><th></th><th>answer</th><th>{head}</th></tr>{rows}</table>"
+            f"<p>{told.removeprefix('<br>')}</p>{'<ul>' + notes + '</ul>' if notes else ''}"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -357,20 +367,26 @@ def _notes(
         )
 
 
-def _lines(answer: Allocation) -> list[str]:
-    def line(label: str, value: float, key: str) -> str:
+def _rows(answer: Allocation) -> list[tuple[str, str, str]]:
+    """Return label, value and interval of each number that is asked for."""
+    rows = [("training FLOP C", f"{answer.compute:.4g}", "")]
+    for label, key in (
+        ("parameters N", "n_params"),
+        ("tokens D", "n_tokens"),
+        ("loss", "loss"),
+        ("tokens/parameter", "tokens_per_param"),
+    ):
         interval = answer.intervals.get(key)
         ends = f"{interval[0]:.4g} to {interval[1]:.4g}" if interval else ""
-        shown = f"  ({100 * answer.level:.0f} %: {ends})" if interval else ""
-        return f"{label:<20}{value:.4g}{shown}"
+        rows.append((label, f"{getattr(answer, key):.4g}", ends))
+    if answer.inference_tokens:
+        rows.append(("lifetime FLOP", f"{answer.lifetime_compute:.4g}", ""))
+    return rows
 
-    lines = [
-        f"{'training FLOP C':<20}{answer.compute:.4g}",
-        line("parameters N", answer.n_params, "n_params"),
-        line("tokens D", answer.n_tokens, "n_tokens"),
-        line("loss", answer.loss, "loss"),
-        line("tokens/parameter", answer.tokens_per_param, "tokens_per_param"),
-    ]
+
+def _remarks(answer: Allocation) -> list[str]:
+    """Return what puts the numbers in perspective, a line each."""
+    lines = []
     if np.isfinite(answer.within):
         lines.append(
             f"within {100 * answer.within:g} % of best loss: N from {answer.near_optimal[0]:.3g} "
@@ -380,11 +396,18 @@ def _lines(answer: Allocation) -> list[str]:
         lines.append(f"extrapolating {answer.extrapolation:.3g} times beyond the largest run")
     if answer.epochs > 1:
         lines.append(f"{answer.epochs:.3g} epochs over {answer.unique_tokens:.3g} unique tokens")
-    if answer.inference_tokens:
-        lines.append(f"{'lifetime FLOP':<20}{answer.lifetime_compute:.4g}")
     if (tested := answer.held_out) is not None:
         lines.append(
             f"back-test: the largest budget, hidden ({tested.extrapolation:.3g} times further), "
             f"was predicted within {100 * tested.rmse:.2g} %"
         )
-    return [*lines, *(f"! {note}" for note in answer.notes)]
+    return lines
+
+
+def _lines(answer: Allocation) -> list[str]:
+    level = f"{100 * answer.level:.0f} %"
+    shown = [
+        f"{label:<20}{value}" + (f"  ({level}: {ends})" if ends else "")
+        for label, value, ends in _rows(answer)
+    ]
+    return [*shown, *_remarks(answer), *(f"! {note}" for note in answer.notes)]

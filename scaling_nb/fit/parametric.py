@@ -55,8 +55,10 @@ def fit_law(
     law : Law
         Default: :class:`ChinchillaLaw`.
     objective : {"log-huber", "mse"}
+        ``"log-huber"`` weighs relative errors and hardly feels outliers, such as diverged runs;
+        ``"mse"`` weighs absolute errors, so that the smallest runs count most.
     delta : float
-        δ of the Huber loss.
+        δ of the Huber loss, in ln loss: residuals beyond it count linearly.
     bootstrap : int
         Resamples; 0 for none, and so no intervals. There are none either where the runs are no
         more than the free parameters.
@@ -82,6 +84,7 @@ def fit_law(
     Returns
     -------
     LawFit
+        Print it: parameters with intervals, the status, and a sentence for each doubt.
 
     Raises
     ------
@@ -89,6 +92,12 @@ def fit_law(
         If there are fewer runs, sizes, token counts or budgets than the law can be fitted to.
     FitError
         If a loss or an option makes no sense.
+
+    Examples
+    --------
+    >>> runs = snb.RunTable.from_csv("runs.csv")  # doctest: +SKIP
+    >>> fit = snb.fit_law(runs)  # doctest: +SKIP
+    >>> fit.allocate(1e22)  # doctest: +SKIP
     """
     law = ChinchillaLaw() if law is None else law
     table, left_out = usable(as_table(runs))

@@ -205,6 +205,12 @@ class LawFit:
             How N and D make C; ``"counted"`` learns k(N) from the runs' own C. Default: the
             fit's own.
 
+        Returns
+        -------
+        Allocation
+            N, D, loss and tokens per parameter with their intervals, the sizes that are nearly as
+            good, how far this extrapolates, and what the fit's doubts mean for it.
+
         Raises
         ------
         FitError

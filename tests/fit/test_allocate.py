@@ -196,3 +196,15 @@ def test_a_law_without_an_optimum_is_an_error_and_no_numpy_warning():
     flat = replace(FIT, params={**TRUE, "B": 0.0})
     with pytest.raises(FitError, match="no finite optimum"):
         flat.allocate(C)
+
+
+def test_a_notebook_shows_a_table_with_the_same_words(fitted):
+    answer = fitted.allocate(1e25, inference_tokens=1e13)
+    shown = answer._repr_html_()
+    for label in ("parameters N", "tokens D", "lifetime FLOP", "90 % interval"):
+        assert label in shown
+    assert f"<td>{answer.n_params:.4g}</td>" in shown
+    for line in str(answer).splitlines():
+        assert line.startswith(("training", "para", "tokens", "loss", "life")) or (
+            line.removeprefix("! ") in shown
+        )
