@@ -12,9 +12,16 @@ import numpy as np
 import plotly.graph_objects as go
 
 from ..errors import FitError, ScalingError
-from ..fit import Allocation, Backtest, FitWarning, IsoFlopFit, LawFit, backtest
-from ..fit.isoflop import fit_isoflop
-from ..fit.parametric import fit_law
+from ..fit import (
+    Allocation,
+    Backtest,
+    FitWarning,
+    IsoFlopFit,
+    LawFit,
+    backtest,
+    fit_isoflop,
+    fit_law,
+)
 from ..plots.diagnostics import plot_residuals
 from ..plots.frontier import plot_frontier
 from ..plots.isoflop import plot_isoflop
