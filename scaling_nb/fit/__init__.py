@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .allocate import Allocation
+from .allocation import Allocation
 from .backtest import Backtest, backtest
 from .comparison import Comparison, compare
 from .compute import FlopModel

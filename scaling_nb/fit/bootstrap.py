@@ -193,6 +193,12 @@ def resample(
 ) -> Resampled:
     """Bootstrap a fit.
 
+    For log-Huber the percentile intervals of pairs are a little wide on few runs. Of 250 tables
+    drawn from a known law with 0.5 % noise, 90 % intervals of the five parameters, of a, and of
+    N* and loss at ten times the largest compute held the truth in 93 to 96 % at 54 runs, 90 to
+    95 % at 96 runs and 91 to 94 % at 240. They are left so: they are the percentiles that others
+    publish, and err on the safe side.
+
     Parameters
     ----------
     starts : ndarray, shape (n_starts, n_free)

@@ -14,7 +14,7 @@ from ..errors import FitError
 from ..flops import CONVENTIONS, Convention
 from ..laws import ChinchillaLaw, Law
 from ..records import RunTable
-from .allocate import Allocation
+from .allocation import Allocation
 from .envelope import fit_envelope
 from .isoflop import fit_isoflop
 from .literature import published

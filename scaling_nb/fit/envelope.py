@@ -16,7 +16,7 @@ from scipy.optimize import isotonic_regression
 from ..curves import Curve
 from ..errors import FitError, TooFewRunsError
 from ..records import RunTable
-from .allocate import Allocation, Scope
+from .allocation import Allocation, Scope
 from .isoflop_notes import IsoFlopStatus, wide_exponent
 from .notes import FitWarning
 from .trend import Array, Trend, Trends, fit_loss_trend, fit_trend

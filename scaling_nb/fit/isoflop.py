@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import FitError
 from ..records import RunTable
-from .allocate import Allocation, Scope
+from .allocation import Allocation, Scope
 from .design import usable
 from .isoflop_notes import IsoFlopBias, IsoFlopStatus, describe_runs, estimate_bias, judge
 from .notes import FitWarning

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..errors import FitError
 from ..flops import Convention
 from ..laws.published import FRONTIERS, SURFACES, PublishedFrontier, PublishedSurface
-from .allocate import Allocation
+from .allocation import Allocation
 from .notes import FitWarning
 from .result import LawFit
 

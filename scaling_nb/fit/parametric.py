@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from ..errors import FitError, RunsError
 from ..laws import ChinchillaLaw, Constraints, Law
 from ..records import RunTable
-from .allocate import Scope, percentile_interval
+from .allocate import percentile_interval
+from .allocation import Scope
 from .bootstrap import resample, resampling_groups
 from .compute import FlopModel, as_flops, learn_flops
 from .design import require_enough, usable

@@ -15,7 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 from ..errors import FitError
 from ..laws import Constraints, Law
 from ..records import RunTable
-from .allocate import Allocation, Interval, Question, Scope, answer, percentile_interval
+from .allocate import Question, answer, percentile_interval
+from .allocation import Allocation, Interval, Scope
 from .compute import SIX_ND, FlopModel, as_flops, learn_flops
 from .frontier import log_tokens_for, optimum, reach
 from .held_out import HeldOut

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import FitError
 from ..laws import Constraints, law_from_spec
-from .allocate import Scope
+from .allocation import Scope
 from .compute import FlopModel
 from .held_out import HeldOut
 from .notes import FitWarning

@@ -11,7 +11,7 @@ import pandas as pd
 
 from ..errors import FitError
 from ..laws import Law
-from .allocate import Allocation, Interval, Scope
+from .allocation import Allocation, Interval, Scope
 
 _HEADS = {
     "C": ("C (FLOP)", "$C$ (FLOP)"),

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import FitError
-from .allocate import FAR, Allocation, Scope
+from .allocate import FAR
+from .allocation import Allocation, Scope
 from .compute import FlopModel, learn_flops
 from .notes import FitWarning
 from .trend import Trends, interval
