@@ -7,6 +7,7 @@ start at any batch: that is what makes runs repeatable, branches exact and resum
 from __future__ import annotations
 
 import itertools
+import json
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -67,6 +68,23 @@ def seeded_globals(seed: int) -> Iterator[None]:
         finally:
             random.setstate(python_state)
             np.random.set_state(numpy_state)  # noqa: NPY002
+
+
+def host_generators() -> Tensor:
+    """Return the states of torch's, numpy's and Python's global generators as bytes."""
+    kind, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)  # noqa: NPY002
+    states = [random.getstate(), [kind, np.asarray(keys).tolist(), position, has_gauss, gauss]]
+    text = json.dumps([torch.random.get_rng_state().tolist(), *states])
+    return torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
+
+
+def restore_host_generators(states: Tensor) -> None:
+    """Put back what :func:`host_generators` returned."""
+    torch_state, (version, keys, gauss), numpy_state = json.loads(bytes(states.numpy()))
+    torch.random.set_rng_state(torch.tensor(torch_state, dtype=torch.uint8))
+    random.setstate((version, tuple(keys), gauss))
+    kind, numpy_keys, *rest = numpy_state
+    np.random.set_state((kind, np.array(numpy_keys, np.uint32), *rest))  # noqa: NPY002
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -149,5 +149,8 @@ def _is_library(value: Any) -> bool:
         return getattr(builtins, value.__qualname__, None) is value
     if module.partition(".")[0] in (_OURS, "torch", "numpy"):
         return True
+    # What a notebook defines lives in __main__, whose file may be a launcher in a library.
+    if module == "__main__":
+        return False
     file = getattr(sys.modules.get(module), "__file__", None)
     return file is not None and str(Path(file).resolve()).startswith(_LIBRARIES)

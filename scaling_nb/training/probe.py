@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import RecipeError, ScalingWarning
-from .batches import Batch, seeded_globals
+from .batches import Batch, host_generators, n_samples, seeded_globals
 from .counting import count_params, describe_tensor
 
 LossFn = Callable[[Any, Any], Tensor]
 StepFn = Callable[[nn.Module, Batch], Tensor]
+LossOf = Callable[[nn.Module, Batch], Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,13 +153,27 @@ def _as_classes(outputs: Any, targets: Any) -> tuple[Any, Any]:
 
 def probe(
     build: Callable[[], nn.Module],
-    batch: Batch,
-    loss_fn: LossFn | None,
-    step_fn: StepFn | None,
+    batches: Callable[[], Iterator[Batch]],
+    eval_batch: Batch,
+    loss_of: LossOf,
+    make_optimizer: Callable[[nn.Module], torch.optim.Optimizer],
     *,
     size: str,
+    asks_pairs: Literal["", "tensor", "any"],
 ) -> ProbeResult:
-    """Build one model, run one training step's forward and backward pass, and judge both.
+    """Build one model, take one training step and one held-out batch, and judge all of it.
+
+    Parameters
+    ----------
+    build : function that returns the model
+    batches : function that returns training batches from the first
+    eval_batch : batch
+    loss_of : function (model, batch) -> loss
+    make_optimizer : function of the model
+    size : str
+        Name of the size argument, for messages.
+    asks_pairs : {"", "tensor", "any"}
+        Whether batches must be (inputs, targets), and the model's output a tensor.
 
     Raises
     ------
@@ -167,22 +182,104 @@ def probe(
     """
     with seeded_globals(0):
         model = _build(build, size)
+        _refuse_lazy(model)
         count_params(model)
-        if step_fn is None:
+        before = host_generators()
+        # Two batches: what a data set draws may come after the first.
+        batch, _ = [next(stream) for stream in [batches()] for _ in range(2)]
+        if asks_pairs:
             _check_pair(batch)
-            outputs = _forward(model, batch[0])
-            _check_outputs(outputs, loss_fn)
-        before = torch.random.get_rng_state()
-        try:
-            loss = loss_of_batch(model, batch, loss_fn, step_fn)
-        except RecipeError:
-            raise
-        except Exception as error:
-            raise RecipeError(_loss_failed(model, batch, step_fn, error)) from error
-        _check_loss(loss, "step_fn" if step_fn is not None else "loss_fn")
+            _check_outputs(_forward(model, batch[0]), asks_pairs)
+        loss = _loss(loss_of, model, batch, asks_pairs)
+        _check_loss(loss, "loss_fn" if asks_pairs else "step_fn")
         _backward(model, loss)
-        drew = not torch.equal(before, torch.random.get_rng_state())
+        drew = not torch.equal(before, host_generators())
+        _take_step(model, make_optimizer)
+        _evaluate(model, loss_of, eval_batch, batch)
+        _warn_of_sums(model, loss_of, batch)
     return ProbeResult(draws_random=drew, loss=float(loss.detach()))
+
+
+def _loss(loss_of: LossOf, model: nn.Module, batch: Batch, asks_pairs: str) -> Any:
+    try:
+        return loss_of(model, batch)
+    except RecipeError:
+        raise
+    except Exception as error:
+        raise RecipeError(_loss_failed(model, batch, asks_pairs, error)) from error
+
+
+def _refuse_lazy(model: nn.Module) -> None:
+    for name, parameter in model.named_parameters():
+        if isinstance(parameter, nn.parameter.UninitializedParameter):
+            raise RecipeError(
+                f"{type(model).__name__}.{name} is lazy: it has no shape before the first batch, "
+                "so its parameters cannot be counted. Give the layer its input size."
+            )
+
+
+def _take_step(
+    model: nn.Module, make_optimizer: Callable[[nn.Module], torch.optim.Optimizer]
+) -> None:
+    try:
+        optimizer = make_optimizer(model)
+        optimizer.step()
+    except RecipeError:
+        raise
+    except Exception as error:
+        raise RecipeError(
+            f"the optimizer failed: {type(error).__name__}: {error}. optimizer is None, a dict of "
+            "AdamW settings, or a function model -> Optimizer whose step() needs no closure."
+        ) from error
+
+
+def _evaluate(model: nn.Module, loss_of: LossOf, eval_batch: Batch, batch: Batch) -> None:
+    model.eval()
+    try:
+        with torch.no_grad():
+            loss = loss_of(model, eval_batch)
+    except Exception as error:
+        raise RecipeError(
+            f"a held-out batch ({describe_batch(eval_batch)}) fails where a training batch "
+            f"({describe_batch(batch)}) does not: {type(error).__name__}: {error}. Give an "
+            "eval_dataset of the same form as dataset."
+        ) from error
+    if not isinstance(loss, Tensor) or loss.numel() != 1:
+        raise RecipeError(
+            f"the loss of a held-out batch is {describe_tensor(loss)}, not one number. "
+            "Return the mean loss in evaluation too."
+        )
+
+
+def _warn_of_sums(model: nn.Module, loss_of: LossOf, batch: Batch) -> None:
+    """Warn where a batch's loss is the sum of its halves' and not their mean."""
+    n = n_samples(batch)
+    if n < 2 or n % 2:
+        return
+    try:
+        with torch.no_grad():
+            whole = float(loss_of(model, batch))
+            parts = (_part(batch, 0, n // 2), _part(batch, n // 2, n))
+            halves = [float(loss_of(model, part)) for part in parts]
+    except Exception:
+        # A step function may read more than tensors: its batches cannot be cut.
+        return
+    total = sum(halves)
+    if abs(whole - total) < 1e-3 * abs(whole) and abs(whole - total / 2) > 0.1 * abs(whole):
+        warnings.warn(
+            "the loss of a batch is the sum over its samples, so it grows with batch_size and is "
+            'not in nats per token. Give the mean: reduction="mean".',
+            ScalingWarning,
+            stacklevel=6,
+        )
+
+
+def _part(batch: Batch, start: int, stop: int) -> Batch:
+    if isinstance(batch, Tensor):
+        return batch[start:stop]
+    if isinstance(batch, Mapping):
+        return {key: _part(value, start, stop) for key, value in batch.items()}
+    return tuple(_part(value, start, stop) for value in batch)
 
 
 def _build(build: Callable[[], nn.Module], size: str) -> nn.Module:
@@ -230,19 +327,17 @@ def _forward(model: nn.Module, inputs: Any) -> Any:
         ) from error
 
 
-def _check_outputs(outputs: Any, loss_fn: LossFn | None) -> None:
-    if isinstance(outputs, Tensor):
-        return
-    if loss_fn is None or is_cross_entropy(loss_fn):
+def _check_outputs(outputs: Any, asks_pairs: str) -> None:
+    if not isinstance(outputs, Tensor) and asks_pairs == "tensor":
         raise RecipeError(
             f"the model returns a {type(outputs).__name__}, not a tensor. Give step_fn=, such as "
             "lambda model, batch: model(**batch).loss, in place of loss_fn."
         )
 
 
-def _loss_failed(model: nn.Module, batch: Batch, step_fn: StepFn | None, error: Exception) -> str:
+def _loss_failed(model: nn.Module, batch: Batch, asks_pairs: str, error: Exception) -> str:
     what = f"{type(error).__name__}: {error}"
-    if step_fn is not None:
+    if not asks_pairs:
         return (
             f"step_fn(model, batch) failed on the first batch ({describe_batch(batch)}): {what}. "
             "It must return the batch's mean loss."

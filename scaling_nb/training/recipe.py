@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+import math
+import operator
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -21,9 +25,20 @@ from .devices import choose_device, worker_devices
 from .fingerprint import describe
 from .lr_range import RangeTest, interpolate_rates, range_test
 from .optimizers import OptimizerChoice, build_optimizer, check_optimizer
-from .probe import LossFn, ProbeResult, StepFn, check_callables, loss_of_batch, probe
+from .probe import (
+    LossFn,
+    ProbeResult,
+    StepFn,
+    check_callables,
+    is_cross_entropy,
+    loss_of_batch,
+    probe,
+)
 from .schedules import ScheduleName, check_schedule, cooldown_start
 from .timing import measure_step
+
+MOST_PROBED = 20_000_000
+"""Parameters of the largest model that planning takes one step of, to see whether it draws."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -82,8 +97,8 @@ class Recipe:
     size: str
     sizes: Sequence[int | float] | None = None
     model_kwargs: Mapping[str, Any] = field(default_factory=dict)
-    dataset: Any
-    eval_dataset: Any = None
+    dataset: Any = field(repr=False)
+    eval_dataset: Any = field(default=None, repr=False)
     loss_fn: LossFn | None = None
     step_fn: StepFn | None = None
     batch_size: int = 32
@@ -104,10 +119,15 @@ class Recipe:
         init=False, repr=False, default_factory=dict
     )
     range_tests: dict[int | float, RangeTest] = field(init=False, repr=False, default_factory=dict)
+    _losses: dict[torch.device, nn.Module] = field(init=False, repr=False, default_factory=dict)
     _lock: Any = field(init=False, repr=False, default_factory=threading.RLock)
 
     def __post_init__(self) -> None:
         put = object.__setattr__
+        if not isinstance(self.model_kwargs or {}, Mapping):
+            raise RecipeError(
+                f"model_kwargs is a {type(self.model_kwargs).__name__}. Give a dict of arguments."
+            )
         put(self, "model_kwargs", dict(self.model_kwargs or {}))
         self._check_arguments()
         check_callables(self.build_model, self.size, self.model_kwargs, self.loss_fn, self.step_fn)
@@ -141,17 +161,20 @@ class Recipe:
         self.__dict__.update(state, _lock=threading.RLock())
 
     def _check_arguments(self) -> None:
-        for name in ("batch_size", "eval_tokens"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise RecipeError(f"{name} is {value!r}. Give a positive whole number.")
+        put = object.__setattr__
+        for name, least in (("batch_size", 1), ("eval_tokens", 1), ("warmup_steps", 0)):
+            put(self, name, _whole(name, getattr(self, name), least))
+        if self.tokens_per_sample is not None:
+            put(self, "tokens_per_sample", _whole("tokens_per_sample", self.tokens_per_sample, 1))
+        clip = self.grad_clip
+        if clip is not None and not (isinstance(clip, int | float) and 0 < clip < math.inf):
+            raise RecipeError(f"grad_clip is {clip!r}. Give a positive bound, or None for none.")
         if not isinstance(self.size, str) or not self.size:
             raise RecipeError(
                 f"size is {self.size!r}. Give the *name* of the argument that sets the model's "
                 'size, such as "d_model"; its values go into sizes=.'
             )
-        if self.sizes is not None and not list(self.sizes):
-            raise RecipeError("sizes is empty. Give values, or None to have them found.")
+        put(self, "sizes", None if self.sizes is None else _checked_sizes(self.sizes))
         if self.flops not in ("counted", "6ND") and not callable(self.flops):
             raise RecipeError(
                 f'flops is {self.flops!r}. Choose "counted", "6ND", or a function '
@@ -160,16 +183,9 @@ class Recipe:
 
     def _probe_smallest(self) -> tuple[int | float, ProbeResult]:
         first_error: RecipeError | None = None
-        candidates = sorted(self.sizes) if self.sizes is not None else SIZE_LADDER[:14]
-        for value in candidates:
+        for value in sorted(self.sizes) if self.sizes is not None else SIZE_LADDER[:14]:
             try:
-                result = probe(
-                    lambda value=value: self.build(value),  # type: ignore[misc]
-                    self.sample_batch(),
-                    self.loss_fn,
-                    self.step_fn,
-                    size=self.size,
-                )
+                return value, self._probe(value)
             except RecipeError as error:
                 # Later sizes are tried only where this one could not be *built*.
                 if not isinstance(error.__cause__, Exception) or "build_model" not in str(error):
@@ -180,10 +196,31 @@ class Recipe:
                 self._sizes_seen[value] = RecipeError(
                     f"{type(error.__cause__).__name__}: {error.__cause__}"
                 )
-                continue
-            return value, result
         assert first_error is not None
         raise first_error
+
+    def _probe(self, value: int | float) -> ProbeResult:
+        asks_pairs: Literal["", "tensor", "any"] = ""
+        if self.step_fn is None:
+            classes = self.loss_fn is None or is_cross_entropy(self.loss_fn)
+            asks_pairs = "tensor" if classes else "any"
+        return probe(
+            lambda: self.build(value),
+            lambda: self.data.source.batches(seed=0),
+            self.data.eval_batches[0],
+            self.loss,
+            lambda model: self.build_optimizer(model, None),
+            size=self.size,
+            asks_pairs=asks_pairs,
+        )
+
+    def _probe_largest(self, values: Sequence[int | float]) -> None:
+        """See whether a large model draws random numbers where the smallest does not."""
+        largest = max(values, key=self._n_total)
+        if self.probed.draws_random or self._n_total(largest) > MOST_PROBED:
+            return
+        if self._probe(largest).draws_random:
+            object.__setattr__(self, "probed", replace(self.probed, draws_random=True))
 
     def build(self, value: int | float) -> nn.Module:
         """Build the model of one size, in whatever state the global generator is."""
@@ -200,7 +237,17 @@ class Recipe:
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the mean loss of one batch, nats per token, shape ()."""
-        return loss_of_batch(model, batch, self.loss_fn, self.step_fn)
+        return loss_of_batch(model, batch, self._loss_beside(model), self.step_fn)
+
+    def _loss_beside(self, model: nn.Module) -> LossFn | None:
+        """Return the loss on the model's device: class weights, say, must be where it is."""
+        if not isinstance(self.loss_fn, nn.Module) or not self.loss_fn.state_dict():
+            return self.loss_fn
+        device = next(model.parameters()).device
+        with self._lock:
+            if device not in self._losses:
+                self._losses[device] = copy.deepcopy(self.loss_fn).to(device)
+            return self._losses[device]
 
     def sample_batch(self) -> Batch:
         """Return one training batch, on the CPU."""
@@ -248,6 +295,7 @@ class Recipe:
         With ``lr="auto"`` the smallest and the largest of `values` are range-tested first, which
         trains about a thousand steps of each; the tests are kept in :attr:`range_tests`.
         """
+        self._probe_largest(values)
         lr = self.optimizer["lr"] if isinstance(self.optimizer, Mapping) else None
         n_params = [self.inspect_size(value).counts.total for value in values]
         if lr == "auto":
@@ -312,3 +360,29 @@ class Recipe:
             "grad_clip": self.grad_clip,
             "eval_tokens": self.data.eval_tokens,
         }
+
+
+def _whole(name: str, value: Any, least: int) -> int:
+    """Return `value` as an int (numpy's too); raise `RecipeError` if it is none, or too small."""
+    if not isinstance(value, bool | np.bool_):
+        try:
+            if (number := operator.index(value)) >= least:
+                return number
+        except TypeError:
+            pass
+    wanted = "a positive whole number" if least else "a whole number, 0 or more"
+    raise RecipeError(f"{name} is {value!r}. Give {wanted}.")
+
+
+def _checked_sizes(sizes: Any) -> tuple[int | float, ...]:
+    try:
+        values = [v.item() if hasattr(v, "item") else v for v in sizes]
+    except TypeError:
+        raise RecipeError(f"sizes is {sizes!r}. Give a list of values, or None.") from None
+    if not values:
+        raise RecipeError("sizes is empty. Give values, or None to have them found.")
+    for value in values:
+        wrong = isinstance(value, bool) or not isinstance(value, int | float)
+        if wrong or not 0 < value < math.inf:
+            raise RecipeError(f"sizes has {value!r} in it. Give positive numbers.")
+    return tuple(values)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import json
 import math
-import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +17,14 @@ from torch import Tensor, nn
 
 from ..errors import DataError, RecipeError, ScalingError
 from ..records import content_hash
-from .batches import Batch, move, n_samples, seeded_globals
+from .batches import (
+    Batch,
+    host_generators,
+    move,
+    n_samples,
+    restore_host_generators,
+    seeded_globals,
+)
 from .counting import describe_tensor
 from .data import PreparedData
 from .memory import split
@@ -107,23 +112,6 @@ def own_generator(recipe: Trainable, seed: int) -> Iterator[None]:
     with seeded_globals(seed), torch.random.fork_rng():
         torch.manual_seed(seed)
         yield
-
-
-def host_generators() -> Tensor:
-    """Return the states of torch's, numpy's and Python's global generators as bytes."""
-    kind, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)  # noqa: NPY002
-    states = [random.getstate(), [kind, np.asarray(keys).tolist(), position, has_gauss, gauss]]
-    text = json.dumps([torch.random.get_rng_state().tolist(), *states])
-    return torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
-
-
-def restore_host_generators(states: Tensor) -> None:
-    """Put back what :func:`host_generators` returned."""
-    torch_state, (version, keys, gauss), numpy_state = json.loads(bytes(states.numpy()))
-    torch.random.set_rng_state(torch.tensor(torch_state, dtype=torch.uint8))
-    random.setstate((version, tuple(keys), gauss))
-    kind, numpy_keys, *rest = numpy_state
-    np.random.set_state((kind, np.array(numpy_keys, np.uint32), *rest))  # noqa: NPY002
 
 
 class Trainer:

@@ -179,3 +179,16 @@ def test_seeding_the_globals_is_undone_even_after_an_error():
         torch.rand(5)
         raise KeyError
     assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_a_shuffling_batch_sampler_needs_held_out_data():
+    class Shuffling:
+        def __iter__(self):
+            return iter(torch.randperm(100).view(-1, 5).tolist())
+
+        def __len__(self):
+            return 20
+
+    loader = DataLoader(TABLE, batch_sampler=Shuffling())
+    with pytest.raises(DataError, match=r"own sampler \(Shuffling\).*eval_dataset="):
+        prepared(loader)

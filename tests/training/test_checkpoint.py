@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+import zipfile
 
 import numpy as np
 import pytest
@@ -132,8 +133,10 @@ def truncate(path):
 
 
 def flip(path):
+    with zipfile.ZipFile(path) as archive:
+        content = archive.read(max(archive.infolist(), key=lambda info: info.file_size))
     data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 0xFF
+    data[data.index(content) + len(content) // 2] ^= 0xFF
     path.write_bytes(data)
 
 

@@ -331,3 +331,161 @@ def test_a_loader_is_taken_as_it_is(pairs):
 
 def test_a_recipe_with_importable_parts_can_be_described_twice(tokens):
     assert pickle.dumps(lm(tokens).parts()) == pickle.dumps(lm(tokens).parts())
+
+
+class Factory:
+    def __init__(self, n_in: int) -> None:
+        self.n_in = n_in
+
+    def __call__(self, width: int) -> nn.Module:
+        return Regressor(width, self.n_in)
+
+
+def scaled(factor):
+    return lambda o, t: factor * nn.functional.mse_loss(o, t)
+
+
+def with_default(factor):
+    def loss(outputs, targets, factor=factor):
+        return factor * nn.functional.mse_loss(outputs, targets)
+
+    return loss
+
+
+def executed(factor):
+    """A class as a notebook cell makes it: no module, no readable source."""
+    names = {"nn": nn, "Regressor": Regressor, "__name__": "__main__"}
+    exec(
+        "class Net(Regressor):\n"
+        f"    def forward(self, x):\n        return {factor} * super().forward(x)\n",
+        names,
+    )
+    return names["Net"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        lambda k: {"loss_fn": nn.HuberLoss(delta=k)},
+        lambda k: {"loss_fn": scaled(k)},
+        lambda k: {"loss_fn": scaled(torch.tensor(k))},
+        lambda k: {"loss_fn": with_default(k)},
+        lambda k: {"build": executed(k)},
+        lambda k: {"build": functools.partial(lambda width, net: net(width), net=executed(k))},
+        lambda k: {"optimizer": lambda m, lr=k: torch.optim.SGD(m.parameters(), lr=lr)},
+    ],
+    ids=["module", "closure", "tensor", "default", "notebook class", "class in lambda", "lr"],
+)
+def test_the_identity_sees_inside_code_and_objects(pairs, options):
+    def recipe_id(k):
+        given = options(k)
+        return regression(pairs, given.pop("build", Regressor), **given).recipe_id
+
+    assert recipe_id(1.0) == recipe_id(1.0)
+    assert recipe_id(1.0) != recipe_id(2.0)
+
+
+def test_the_identity_sees_a_callable_objects_state(pairs):
+    wide = TensorDataset(torch.randn(400, 6), torch.randn(400, 1))
+    assert regression(pairs, Factory(4)).recipe_id != regression(wide, Factory(6)).recipe_id
+
+
+def test_the_identity_sees_targets_too(pairs):
+    x, y = pairs.tensors
+    other = TensorDataset(x, y + 1)
+    assert regression(pairs).recipe_id != regression(other).recipe_id
+
+
+class Augmented(Dataset):
+    """Noise drawn anew each time, as augmentation does."""
+
+    def __len__(self):
+        return 400
+
+    def __getitem__(self, i):
+        x = torch.full((4,), i / 400)
+        return x + 0.1 * torch.randn(4), x.sum(0, keepdim=True)
+
+
+def test_data_that_draw_are_found_out_and_known_again():
+    torch.manual_seed(1)
+    first = regression(Augmented())
+    torch.manual_seed(2)
+    assert regression(Augmented()).recipe_id == first.recipe_id
+    assert first.probed.draws_random
+
+
+def test_a_large_model_that_draws_is_found_when_it_is_planned(pairs):
+    def build(width):
+        return nn.Sequential(nn.Linear(4, width), nn.Dropout(0.3 if width > 2 else 0.0),
+                             nn.Linear(width, 1))  # fmt: skip
+
+    recipe = regression(pairs, build)
+    assert not recipe.probed.draws_random
+    recipe.learning_rates([2, 4])
+    assert recipe.probed.draws_random
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"sizes": 8}, "sizes is 8. Give a list"),
+        ({"sizes": [0, 4]}, "sizes has 0 in it"),
+        ({"sizes": [None]}, "sizes has None in it"),
+        ({"warmup_steps": -1}, "warmup_steps is -1"),
+        ({"warmup_steps": "a"}, "warmup_steps is 'a'"),
+        ({"grad_clip": -1.0}, "grad_clip is -1.0"),
+        ({"grad_clip": 0.0}, "grad_clip is 0.0"),
+        ({"tokens_per_sample": 0}, "tokens_per_sample is 0"),
+        ({"model_kwargs": [1]}, "model_kwargs is a list"),
+        ({"optimizer": lambda m: None}, "returned a NoneType"),
+        ({"optimizer": lambda m: torch.optim.LBFGS(m.parameters())}, "needs no closure"),
+        ({"optimizer": {"lr": 0.1, "betas": (2, 3)}}, "the optimizer failed: ValueError"),
+        ({"eval_dataset": "validation"}, "a held-out batch"),
+    ],
+)
+def test_what_would_fail_later_is_said_at_once(pairs, options, message):
+    with pytest.raises(RecipeError, match=message):
+        regression(pairs, **options)
+
+
+def test_numpy_numbers_are_numbers(pairs):
+    recipe = regression(pairs, sizes=np.array([2, 4]), batch_size=np.int64(8))
+    assert recipe.sizes == (2, 4)
+    assert recipe.tokens_per_step == 8
+
+
+def test_held_out_data_of_another_form_is_refused(pairs, tokens):
+    other = TensorDataset(torch.zeros(9, 7), torch.zeros(9, 1))
+    with pytest.raises(RecipeError, match=r"a held-out batch \(Tensor\(9, 7\)"):
+        regression(pairs, eval_dataset=other)
+    with pytest.raises(DataError, match="dataset is an array of token ids, but eval_dataset is a"):
+        lm(tokens, eval_dataset=other)
+
+
+def test_a_loss_that_sums_is_warned_of(pairs):
+    with pytest.warns(ScalingWarning, match="the sum over its samples"):
+        regression(pairs, loss_fn=nn.MSELoss(reduction="sum"))
+
+
+def test_a_lazy_layer_is_refused_by_name(pairs):
+    def build(width):
+        return nn.Sequential(nn.LazyLinear(width), nn.Linear(width, 1))
+
+    with pytest.raises(RecipeError, match=r"Sequential.0.weight is lazy"):
+        regression(pairs, build)
+
+
+def test_a_loss_with_weights_is_counted_and_moves_with_the_model(tokens):
+    weighted = lm(tokens, loss_fn=nn.CrossEntropyLoss(weight=torch.ones(11)))
+    assert weighted.inspect_size(4) == lm(tokens).inspect_size(4)
+
+
+@pytest.mark.parametrize("form", [list, tuple, bytes, torch.from_numpy], ids=str)
+def test_token_ids_come_in_many_forms(tokens, form):
+    assert lm(form(tokens)).data.is_tokens
+
+
+def test_two_tensors_are_told_about_tensor_dataset():
+    with pytest.raises(DataError, match=r"tuple of 2 tensors. Give torch.utils.data.TensorDataset"):
+        regression((torch.zeros(9, 4), torch.zeros(9, 1)))
