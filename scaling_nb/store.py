@@ -8,6 +8,7 @@ the runs they have in common.
 from __future__ import annotations
 
 import json
+import math
 import os
 import queue
 import sqlite3
@@ -326,10 +327,12 @@ class RunStore:
     def _gather(self) -> tuple[list[Write], list[threading.Event], bool]:
         """Take what comes within `FLUSH_SECONDS`; at once where somebody waits or closes."""
         batch: list[Write] = []
-        timeout: float | None = None
+        # From the first write on: a steady stream of them must not put the commit off.
+        deadline = math.inf
         while True:
+            left = None if math.isinf(deadline) else max(0.0, deadline - time.monotonic())
             try:
-                item = self._queue.get(timeout=timeout)
+                item = self._queue.get(timeout=left)
             except queue.Empty:
                 return batch, [], True
             if item is None:
@@ -337,6 +340,6 @@ class RunStore:
             if isinstance(item, threading.Event):
                 return batch, [item], True
             batch.append(item)
-            timeout = FLUSH_SECONDS
+            deadline = min(deadline, time.monotonic() + FLUSH_SECONDS)
             if len(batch) >= 256:
                 return batch, [], True

@@ -175,3 +175,16 @@ def test_no_acknowledged_point_is_lost_when_the_process_is_killed(tmp_path):
         with RunStore(path) as store:
             assert len(store.curve("a")[0]) >= acknowledged
             acknowledged = len(store.curve("a")[0])
+
+
+def test_a_steady_stream_of_writes_is_committed_as_it_comes(tmp_path, monkeypatch):
+    monkeypatch.setattr("scaling_nb.store.FLUSH_SECONDS", 0.05)
+    with RunStore(tmp_path / "runs.db") as store:
+        pause, seen = threading.Event(), 0
+        for k in range(200):
+            store.append("a", *points(k, 1))
+            pause.wait(0.01)
+            seen = max(seen, len(store.curve("a")[0]))
+            if seen:
+                break
+        assert 0 < seen < 200

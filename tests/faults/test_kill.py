@@ -48,14 +48,18 @@ class Nursery:
     def line(self) -> str:
         return self.process.stdout.readline().strip()
 
-    def live(self, seconds: float | None) -> None:
-        """Begin a life; kill it `seconds` after training began (never, if None)."""
+    def live(self, seconds: float | None, store: Path) -> None:
+        """Begin a life; kill it `seconds` after its first commit (never, if None)."""
+        before = committed(store)
         self.process.stdin.write("\n")
         self.process.stdin.flush()
         lines = [self.line(), self.line()]
         child = int(next(line for line in lines if line.isdigit()))
         assert "training" in lines
         if seconds is not None:
+            give_up = time.monotonic() + 3
+            while committed(store) == before and time.monotonic() < give_up:
+                time.sleep(0.01)
             time.sleep(seconds)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child, signal.SIGKILL)
@@ -66,6 +70,22 @@ class Nursery:
         self.process.stdin.close()
         self.process.stdout.close()
         self.process.wait()
+
+
+def committed(store: Path) -> tuple[int, int] | None:
+    """Return what changes with every commit of a curve or a run."""
+    if not store.exists():
+        return None
+    connection = sqlite3.connect(store, timeout=30)
+    try:
+        return (
+            connection.execute("SELECT max(id), sum(n) FROM chunks").fetchone(),
+            connection.execute("SELECT count(*) FROM runs").fetchone(),
+        )
+    except sqlite3.OperationalError:
+        return None  # killed before there were tables
+    finally:
+        connection.close()
 
 
 def acknowledged(store: Path) -> dict[str, dict[int, float]]:
@@ -86,12 +106,12 @@ def kill_and_compare(tmp_path: Path, kills: int, factor: float) -> None:
     store = tmp_path / "killed.db"
     nursery = Nursery(store, factor)
     points: dict[str, dict[int, float]] = {}
-    moments = np.random.default_rng(0).uniform(0.2, 0.5 + 3 * seconds / kills, size=kills)
+    moments = np.random.default_rng(0).uniform(0, 2 * seconds / kills, size=kills)
     for moment in moments:
-        nursery.live(float(moment))
+        nursery.live(float(moment), store)
         for run_id, curve in acknowledged(store).items():
             points.setdefault(run_id, {}).update(curve)
-    nursery.live(None)
+    nursery.live(None, store)
     nursery.close()
     sweep = Sweep.open(store, made)
     assert sweep.state == "finished"
@@ -112,7 +132,7 @@ def kill_and_compare(tmp_path: Path, kills: int, factor: float) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork to make lives short")
 def test_a_sweep_that_is_killed_ends_bit_for_bit_as_if_undisturbed(tmp_path):
-    kill_and_compare(tmp_path, kills=4, factor=5.0)
+    kill_and_compare(tmp_path, kills=3, factor=3.0)
 
 
 @pytest.mark.slow
