@@ -172,7 +172,7 @@ def _units(law: Law, table: RunTable) -> Iterator[FitWarning]:
 
 def _copies(table: RunTable) -> Iterator[FitWarning]:
     keys = ("N", "D", "C", "loss", "budget", "lr", "unique_tokens")
-    if len(table) > _MOST_COMPARED:
+    if len(table) > _MOST_COMPARED or len(np.unique(table.L + 1j * table.N)) == len(table):
         return
     cells = np.nan_to_num(np.stack([table.column(key).astype(float) for key in keys], axis=1))
     _, first = np.unique(cells, axis=0, return_index=True)
