@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 import time
 import warnings
@@ -27,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         status: int = options.run(options)
         return status
-    except ScalingError as error:
+    except (ScalingError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
 
@@ -96,11 +97,10 @@ def _quickstart(options: argparse.Namespace) -> int:
     sweep = quickstart_sweep(
         options.out, seed=options.seed, budgets=options.budgets, quick=options.quick
     )
-    again = "python -m scaling_nb quickstart " + " ".join(
-        [f"--out {options.out}", f"--seed {options.seed}"]
-        + (["--quick"] if options.quick else [])
-        + ([f"--budgets {' '.join(f'{b:g}' for b in options.budgets)}"] if options.budgets else [])
-    )
+    words = ["quickstart", "--out", str(options.out), "--seed", str(options.seed)]
+    words += ["--quick"] if options.quick else []
+    words += ["--budgets", *map(repr, options.budgets)] if options.budgets else []
+    again = f"python -m scaling_nb {shlex.join(words)}"
     status = _train_and_report(sweep, options.out, again, title="Quick start")
     if status == 0:
         print(f"took {time.monotonic() - began:.0f} s")
@@ -112,7 +112,12 @@ def _plan(options: argparse.Namespace) -> int:
     from .quickstart import quickstart_plan, quickstart_recipe
 
     if options.recipe is None:
-        plan = quickstart_plan(quickstart_recipe(), options.budgets, seeds=options.seeds)
+        plan = quickstart_plan(
+            quickstart_recipe(),
+            options.budgets,
+            seeds=options.seeds,
+            n_sizes=options.sizes_per_budget,
+        )
     else:
         if not options.budgets:
             print("error: --budgets is missing. Give FLOP, such as 1e12 3e12.", file=sys.stderr)
@@ -129,7 +134,8 @@ def _resume(options: argparse.Namespace) -> int:
     from .sweep import Sweep
 
     sweep = Sweep.open(options.store, _load_recipe(options.recipe))
-    again = f"python -m scaling_nb resume {options.store} {options.recipe}"
+    words = ["resume", str(options.store), options.recipe]
+    again = f"python -m scaling_nb {shlex.join(words)}"
     return _train_and_report(sweep, options.out or options.store.parent, again, title="Sweep")
 
 
@@ -177,7 +183,12 @@ def _load_recipe(name: str) -> Recipe:
             raise RecipeError(f"there is no file {place}. Give the path of a Python file.")
         found = runpy.run_path(place).get(attribute)
     else:
-        found = getattr(importlib.import_module(place), attribute, None)
+        try:
+            found = getattr(importlib.import_module(place), attribute, None)
+        except ImportError as error:
+            raise RecipeError(
+                f"{place} cannot be imported: {error}. Name a module or a file."
+            ) from None
     if not isinstance(found, Recipe):
         raise RecipeError(
             f"{attribute} in {place} is {'missing' if found is None else type(found).__name__}. "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 import sys
 import threading
@@ -72,7 +73,8 @@ class Result:
         budgets : sequence of float, FLOP, optional
             Default: the planned budgets, then ten and a hundred times the largest.
         """
-        table: pd.DataFrame = self.fit.chinchilla_table(list(budgets or self.budgets))
+        asked = self.budgets if budgets is None else np.atleast_1d(budgets).tolist()
+        table: pd.DataFrame = self.fit.chinchilla_table(asked)
         return table
 
     def plot(self) -> go.Figure:
@@ -202,7 +204,8 @@ def find_optimal(
     plan_options : mapping, optional
         Other arguments of :func:`plan_sweep`, such as ``{"reuse": "cooldown"}``.
     **recipe_options
-        Arguments of :class:`Recipe`: ``size``, ``dataset``, ``loss_fn``, ….
+        Arguments of :class:`Recipe`: ``size``, ``dataset``, ``loss_fn``, …; those of
+        :func:`plan_sweep` are passed on to it.
 
     Returns
     -------
@@ -221,6 +224,8 @@ def find_optimal(
     ...     MyModel, size="width", dataset=tokens, compute_budgets=[1e12, 3e12, 1e13])
     >>> result.predict(1e15)                                          # doctest: +SKIP
     """
+    known = inspect.signature(plan_sweep).parameters
+    for_plan = {k: recipe_options.pop(k) for k in list(recipe_options) if k in known}
     if isinstance(build_model, Recipe):
         if recipe_options:
             raise TypeError(
@@ -229,7 +234,7 @@ def find_optimal(
         recipe = build_model
     else:
         recipe = Recipe(build_model, **recipe_options)
-    plan = plan_sweep(recipe, compute_budgets, n_sizes, seeds, **dict(plan_options or {}))
+    plan = plan_sweep(recipe, compute_budgets, n_sizes, seeds, **for_plan, **(plan_options or {}))
     if not train:
         return plan
     sweep = Sweep(recipe, plan, store=store, executor=executor).start()

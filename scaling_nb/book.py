@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 from .events import Event, RunFailed, RunFinished, RunStarted, StepLogged
@@ -33,6 +34,7 @@ class RunBook:
         self._jobs = plan.jobs()
         for run_id, run in known.items():
             if run_id in self.specs:
+                run = labelled(run, self.specs[run_id])
                 self._put(run)
                 if run.status == "finished":
                     self.seen[run_id] = int(run.D)
@@ -113,3 +115,20 @@ class RunBook:
             tokens_seen=MappingProxyType(dict(self.seen)),
             problem=problem,
         )
+
+
+def labelled(run: Run, spec: RunSpec) -> Run:
+    """Return a stored run under this plan's names: what was trained stands, the labels are new.
+
+    A run is known by what changes its result, and its budget, its counting convention and its
+    FLOP per token do not.
+    """
+    return replace(
+        run,
+        N=float(spec.n_params),
+        C=run.D * spec.flops_per_token,
+        budget=spec.budget,
+        n_total=float(spec.counts.total),
+        n_non_embedding=float(spec.counts.non_embedding),
+        n_matmul=float(spec.counts.matmul),
+    )

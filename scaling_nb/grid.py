@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -86,7 +87,10 @@ def parse_budgets(budgets: Sequence[float] | tuple[float, float, int]) -> tuple[
             f"compute_budgets is {budgets!r}. Give FLOP as a list, such as [1e12, 3e12, 1e13], "
             "or (low, high, count)."
         )
-    values = list(budgets)
+    try:
+        values = list(budgets)
+    except TypeError:
+        raise PlanError("compute_budgets is one number. Give a list, such as [1e12].") from None
     if not values:
         raise PlanError("compute_budgets is empty. Give at least one budget in FLOP.")
     for value in values:
@@ -98,6 +102,11 @@ def parse_budgets(budgets: Sequence[float] | tuple[float, float, int]) -> tuple[
         low, high, count = values
         step = math.log(high / low) / (count - 1)
         return tuple(float(f"{low * math.exp(step * i):.6g}") for i in range(int(count)))
+    if len(values) == 3 and min(values) <= 1000 < max(values):
+        raise PlanError(
+            f"compute_budgets is {budgets!r}. For a range give the tuple (low, high, count) with "
+            "low < high and count >= 2; for single budgets a list of FLOP, ascending."
+        )
     numbers = [float(value) for value in values]
     if len(set(numbers)) < len(numbers):
         once = ", ".join(f"{v:g}" for v in sorted(set(numbers)))
@@ -113,7 +122,7 @@ def parse_budgets(budgets: Sequence[float] | tuple[float, float, int]) -> tuple[
 def _is_number(value: object) -> bool:
     try:
         float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return False
     return True
 
@@ -272,15 +281,26 @@ def affordable_budgets(
 
 
 def positive_int(name: str, value: object) -> int:
-    """Return `value` if it is a positive int; raise `PlanError` otherwise."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    """Return `value` as an int if it is a positive one; raise `PlanError` otherwise."""
+    number = operator.index(value) if hasattr(value, "__index__") else 0
+    if isinstance(value, bool) or number < 1:
         raise PlanError(f"{name} is {value!r}. Give a positive whole number.")
-    return value
+    return number
 
 
 def checked_range(bounds: tuple[float, float]) -> tuple[float, float]:
     """Return bounds on tokens per parameter if low < high; raise `PlanError` otherwise."""
-    low, high = bounds
-    if not 0 <= low < high:
-        raise PlanError(f"tokens_per_param is {bounds!r}. Give (low, high) with 0 <= low < high.")
-    return low, high
+    try:
+        low, high = bounds
+        if 0 <= low < high:
+            return low, high
+    except (TypeError, ValueError):
+        pass
+    raise PlanError(f"tokens_per_param is {bounds!r}. Give (low, high) with 0 <= low < high.")
+
+
+def positive_number(name: str, value: object) -> float:
+    """Return `value` if it is a positive number, inf included; raise `PlanError` otherwise."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        raise PlanError(f"{name} is {value!r}. Give a positive number.")
+    return float(value)

@@ -11,7 +11,10 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from html import escape
 from typing import TYPE_CHECKING, Any, Literal, Self
+
+import numpy as np
 
 from .cost import CostEstimate, estimate_cost, job_compute, job_weight
 from .errors import PlanError, ScalingWarning
@@ -27,6 +30,7 @@ from .grid import (
     nothing_feasible,
     parse_budgets,
     positive_int,
+    positive_number,
     size_grid,
     tokens_for,
 )
@@ -165,6 +169,10 @@ class SweepPlan:
         PlanError
             The plan was read back without its recipe.
         """
+        if workers is not None:
+            workers = positive_int("workers", workers)
+        if watts is not None:
+            watts = positive_number("watts", watts)
         if self.recipe is None:
             raise PlanError(
                 "this plan has no recipe to measure. Make it with plan_sweep(recipe, …)."
@@ -192,8 +200,8 @@ class SweepPlan:
 
     def _repr_html_(self) -> str:
         table = self.to_frame().to_html(index=False, float_format="{:.4g}".format)
-        notes = "".join(f"<li>{note}</li>" for note in self._notes())
-        return f"<p>{self.summary()}</p>{table}<ul>{notes}</ul>"
+        notes = "".join(f"<li>{escape(note)}</li>" for note in self._notes())
+        return f"<p>{escape(self.summary())}</p>{table}<ul>{notes}</ul>"
 
     def _notes(self) -> list[str]:
         return [
@@ -260,22 +268,28 @@ def plan_sweep(
     bounds = Bounds(
         min_steps=positive_int("min_steps", min_steps),
         tokens_per_param=checked_range(tokens_per_param),
-        max_epochs=max_epochs,
+        max_epochs=positive_number("max_epochs", max_epochs),
     )
     seeds = _seeds(seeds)
     if n_sizes is not None:
-        positive_int("n_sizes", n_sizes)
+        n_sizes = positive_int("n_sizes", n_sizes)
     check_convention(convention)
     _check_reuse(reuse, recipe)
     if size_multiple is not None:
-        positive_int("size_multiple", size_multiple)
+        size_multiple = positive_int("size_multiple", size_multiple)
     grid, skipped = size_grid(recipe, budgets[-1], bounds, size_multiple)
     window = n_sizes or (None if recipe.sizes is not None else 6)
     cells: list[tuple[float, SizeLike]] = []
     for budget in budgets:
         fits, out = feasible(recipe, budget, grid, bounds, convention)
         skipped += out
-        cells += [(budget, s) for s in around_guess(fits, budget, window, convention)]
+        chosen = around_guess(fits, budget, window, convention)
+        cells += [(budget, size) for size in chosen]
+        skipped += [
+            Skipped(size=size.value, budget=budget, reason=f"outside the {window} sizes asked for")
+            for size in fits
+            if size not in chosen
+        ]
     if not cells:
         raise PlanError(nothing_feasible(recipe, grid, skipped, bounds, convention))
     rates = recipe.learning_rates(sorted({size.value for _, size in cells}))
@@ -296,6 +310,8 @@ def plan_sweep(
 
 
 def _seeds(seeds: object) -> tuple[int, ...]:
+    if isinstance(seeds, np.ndarray):
+        seeds = seeds.tolist()
     if not isinstance(seeds, Sequence) or isinstance(seeds, str):
         return tuple(range(positive_int("seeds", seeds)))
     if not seeds or any(isinstance(s, bool) or not isinstance(s, int) or s < 0 for s in seeds):

@@ -57,11 +57,13 @@ def quickstart_plan(
     seed: int = 0,
     seeds: int = 1,
     quick: bool = False,
+    n_sizes: int | None = None,
 ) -> SweepPlan:
     """Return the ready-made plan: every feasible width at each budget, trunks shared."""
     return plan_sweep(
         recipe,
         list(budgets) if budgets else list(QUICK_BUDGETS if quick else BUDGETS),
+        n_sizes,
         seeds=range(seed, seed + seeds),
         reuse="cooldown",
         tokens_per_param=(0.1, 800.0),

@@ -46,6 +46,11 @@ def fake_recipe(sizes=(1, 2, 4, 8, 16, 32, 64), unique=10**12, step=100, **optio
         ([math.inf], "budget inf is not a positive"),
         ([1e12, 1e11], r"not ascending. Give \[1e\+11, 1e\+12\]"),
         ([1e12, 1e12], "given twice. Give each once"),
+        ((1e12, 1e11, 4), r"give the tuple \(low, high, count\)"),
+        ((1e12, 1e12, 4), r"give the tuple \(low, high, count\)"),
+        ([1e11, 1e12, 4], r"give the tuple \(low, high, count\)"),
+        ([10**400], "is not a number"),
+        (np.array(1e12), "is one number. Give a list"),
     ],
 )
 def test_bad_budgets_say_what_would_be_right(budgets, message):
@@ -98,6 +103,9 @@ def test_too_little_data_for_any_run_says_so():
         ({"convention": "heads"}, "convention 'heads' is unknown"),
         ({"reuse": "trunk"}, "reuse is 'trunk'"),
         ({"size_multiple": -4}, "size_multiple is -4"),
+        ({"max_epochs": None}, "max_epochs is None"),
+        ({"max_epochs": float("nan")}, "max_epochs is nan"),
+        ({"tokens_per_param": 5}, "tokens_per_param is 5"),
     ],
 )
 def test_bad_options_say_what_would_be_right(options, message):
@@ -237,3 +245,21 @@ def test_learning_rates_are_shown_in_the_plan(tokens):
     frame = tiny_plan(recipe).to_frame()
     assert (frame["lr"] > 0).all()
     assert frame.groupby("width")["lr"].nunique().max() == 1
+
+
+def test_numpy_counts_are_counts():
+    plan = plan_sweep(fake_recipe(), [1e10], np.int64(4), seeds=np.array([0, 3]))
+    assert {run.seed for run in plan.runs} == {0, 3}
+    assert len({run.size for run in plan.runs}) == 4
+
+
+def test_sizes_outside_the_window_are_listed():
+    plan = plan_sweep(fake_recipe(), [1e10], 3)
+    left_out = [s for s in plan.skipped if "outside the 3 sizes asked for" in s.reason]
+    assert len(left_out) + len(plan.runs) == len(plan_sweep(fake_recipe(), [1e10]).runs)
+
+
+def test_the_plan_shows_itself_safely():
+    recipe = fake_recipe()
+    recipe.name = "<lambda>"
+    assert "&lt;lambda&gt;" in plan_sweep(recipe, [1e10])._repr_html_()

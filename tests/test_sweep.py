@@ -31,6 +31,9 @@ class Gate:
         self.reached, self.open = threading.Event(), threading.Event()
         self.lock = threading.Lock()
 
+    def __repr__(self) -> str:
+        return "Gate()"
+
     def step(self, model, batch):
         if model.training and batch[0].device.type == "cpu":  # counting is on "meta"
             with self.lock:
@@ -47,7 +50,8 @@ def gated(tokens, gate: Gate) -> Recipe:
                     dataset=tokens, batch_size=4, tokens_per_sample=8, step_fn=gate.step,
                     flops="6ND", optimizer={"lr": 1e-2}, warmup_steps=5,
                     eval_tokens=512)  # fmt: skip
-    gate.steps = 0
+    recipe.learning_rates([2, 4, 8])
+    gate.steps = 0  # planning has probed, what counts now are steps of the sweep
     return recipe
 
 
@@ -388,3 +392,16 @@ def test_a_skip_may_be_taken_back_while_the_sweep_runs(tokens, tmp_path):
     assert queued in losses(sweep)
     with pytest.raises(SweepError, match="no run of this sweep is called 'x'"):
         sweep.retry("x")
+
+
+def test_a_stored_run_takes_the_names_of_the_plan_that_asks_for_it(tiny_recipe, tmp_path):
+    first = finished(tiny_recipe, tmp_path / "runs.db")
+    other = Sweep(
+        tiny_recipe,
+        tiny_plan(tiny_recipe, reuse="cooldown", convention="matmul"),
+        store=tmp_path / "runs.db",
+    )
+    assert other.state == "finished"
+    assert np.array_equal(other.runs.N, [spec.n_params for spec in other.plan.runs])
+    assert (other.runs.N < first.runs.N).all()
+    assert np.array_equal(other.runs.L, first.runs.L)

@@ -362,7 +362,7 @@ def _check_supported(name: str, data: Any) -> None:
         )
     if isinstance(data, Tensor | np.ndarray | IterableDataset | list | tuple | range | bytes):
         return
-    if not (hasattr(data, "__getitem__") and hasattr(data, "__len__")):
+    if isinstance(data, str) or not (hasattr(data, "__getitem__") and hasattr(data, "__len__")):
         raise DataError(
             f"{name} is a {type(data).__name__}. It must be a 1-D array of token ids, a Dataset "
             "(__getitem__ and __len__), an IterableDataset or a DataLoader."

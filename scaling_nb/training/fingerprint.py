@@ -16,6 +16,7 @@ import sys
 import sysconfig
 import types
 from collections.abc import Mapping, Sequence
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,11 @@ _TORCH_INTERNALS = re.compile(r"^_|^training$")
 
 
 def describe(value: Any, _seen: frozenset[int] = frozenset()) -> Any:
-    """Return a JSON-ready description of `value` that changes when its behaviour does."""
+    """Return a JSON-ready description of `value` that changes when its behaviour does.
+
+    An object is described by its class and its attributes; one whose class has a ``__repr__`` of
+    its own, by that.
+    """
     if isinstance(value, str | int | float | bool) or value is None:
         return value
     if isinstance(value, np.generic):
@@ -133,6 +138,9 @@ def _describe_object(value: Any, seen: frozenset[int]) -> Any:
         children = dict(value.named_children())
         return [kind, describe(state, seen), describe(children, seen),
                 describe(dict(value.state_dict()), seen)]  # fmt: skip
+    own_repr = any("__repr__" in vars(base) for base in type(value).__mro__[:-1])
+    if own_repr and not is_dataclass(value) and " at 0x" not in repr(value):
+        return [kind, repr(value)]
     if hasattr(value, "__dict__") or hasattr(value, "__slots__"):
         names = [*getattr(value, "__dict__", ()), *getattr(type(value), "__slots__", ())]
         state = {name: getattr(value, name) for name in names if hasattr(value, name)}

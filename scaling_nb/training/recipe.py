@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 import operator
@@ -119,6 +120,8 @@ class Recipe:
         init=False, repr=False, default_factory=dict
     )
     range_tests: dict[int | float, RangeTest] = field(init=False, repr=False, default_factory=dict)
+    _probed: set[int | float] = field(init=False, repr=False, default_factory=set)
+    _parts: dict[str, Any] = field(init=False, repr=False)
     _losses: dict[torch.device, nn.Module] = field(init=False, repr=False, default_factory=dict)
     _lock: Any = field(init=False, repr=False, default_factory=threading.RLock)
 
@@ -147,6 +150,8 @@ class Recipe:
                 model_kwargs=self.model_kwargs,
             ),
         )
+        # Before anything runs: a stateful step_fn would describe differently afterwards.
+        put(self, "_parts", self._described())
         smallest, probed = self._probe_smallest()
         put(self, "smallest", smallest)
         put(self, "probed", probed)
@@ -217,10 +222,14 @@ class Recipe:
     def _probe_largest(self, values: Sequence[int | float]) -> None:
         """See whether a large model draws random numbers where the smallest does not."""
         largest = max(values, key=self._n_total)
-        if self.probed.draws_random or self._n_total(largest) > MOST_PROBED:
+        known = self.probed.draws_random or largest in self._probed
+        if known or self._n_total(largest) > MOST_PROBED:
             return
-        if self._probe(largest).draws_random:
-            object.__setattr__(self, "probed", replace(self.probed, draws_random=True))
+        self._probed.add(largest)
+        # A size that fails here fails as a run too, and says so there.
+        with contextlib.suppress(RecipeError):
+            if self._probe(largest).draws_random:
+                object.__setattr__(self, "probed", replace(self.probed, draws_random=True))
 
     def build(self, value: int | float) -> nn.Module:
         """Build the model of one size, in whatever state the global generator is."""
@@ -345,6 +354,9 @@ class Recipe:
 
     def parts(self) -> dict[str, Any]:
         """Return what :attr:`recipe_id` is the hash of, by name, JSON-ready."""
+        return dict(self._parts)
+
+    def _described(self) -> dict[str, Any]:
         return {
             "build_model": describe(self.build_model),
             "size": self.size,

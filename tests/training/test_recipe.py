@@ -441,7 +441,7 @@ def test_a_large_model_that_draws_is_found_when_it_is_planned(pairs):
         ({"optimizer": lambda m: None}, "returned a NoneType"),
         ({"optimizer": lambda m: torch.optim.LBFGS(m.parameters())}, "needs no closure"),
         ({"optimizer": {"lr": 0.1, "betas": (2, 3)}}, "the optimizer failed: ValueError"),
-        ({"eval_dataset": "validation"}, "a held-out batch"),
+        ({"eval_dataset": "validation"}, "eval_dataset is a str"),
     ],
 )
 def test_what_would_fail_later_is_said_at_once(pairs, options, message):
