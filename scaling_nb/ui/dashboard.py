@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import time
 from html import escape
 from typing import TYPE_CHECKING, Any, Self
 
@@ -34,8 +33,6 @@ if TYPE_CHECKING:
     from ..store import RunStore
     from ..sweep import Sweep
     from ..training.recipe import Recipe
-
-_PICTURE_SECONDS = 5.0
 
 
 class Dashboard:
@@ -255,11 +252,9 @@ class Dashboard:
         self._emitted = analysis
         handle, page = self._static, static_html(snapshot)
         handle.update({"text/html": page, "text/plain": snapshot.sentence}, raw=True)
-        asked = time.monotonic()
 
         def keep(data: bytes) -> None:
-            # Late pictures are of another state.
-            if time.monotonic() - asked < _PICTURE_SECONDS and self._emitted is analysis:
+            if self._emitted is analysis:  # else: a picture of an earlier state
                 source = base64.b64encode(data).decode()
                 both = (
                     f'<img width="760" alt="IsoFLOP curves" src="data:image/png;base64,{source}">'

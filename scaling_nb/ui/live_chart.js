@@ -282,11 +282,14 @@ async function render({ model, el }) {
   let cost = 0;
   let drawnAt = 0;
   let wired = false;
-  let wanted = null;
+  let wanted = []; // pictures asked for: taken when the present state is drawn
 
   function receive(content, buffers) {
     if (content.kind === "plotly") return;
-    if (content.kind === "image") return void picture(content.format);
+    if (content.kind === "image") {
+      wanted.push(content);
+      return schedule();
+    }
     if (!state.receive(content, buffers)) return hello();
     if (content.stamp) stamp = content.stamp;
     schedule();
@@ -327,14 +330,13 @@ async function render({ model, el }) {
       console.warn("scaling_nb: the chart could not be drawn", error);
     }
     if (!wired) wire();
-    if (wanted) picture(wanted);
-    wanted = null;
     drawnAt = performance.now();
     cost = drawnAt - began;
     el.dataset.drawn = String(state.seq);
     el.dataset.points = String(state.lines.reduce((sum, line) => sum + line.x.length, 0));
     page.draws.push({ seq: state.seq, stamp: newest * 1000, drawn: Date.now(), cost });
     if (page.draws.length > 2000) page.draws.splice(0, 1000);
+    wanted.splice(0).forEach(send);
   }
 
   function wire() {
@@ -356,12 +358,11 @@ async function render({ model, el }) {
     area.on("plotly_legenddoubleclick", () => !state.lines.length);
   }
 
-  async function picture(format) {
-    if (!wired) return void (wanted = format); // drawn first, then pictured
+  async function send({ format, id }) {
     const url = await Plotly.toImage(area, { format, width: 900, height: 480, scale: format === "png" ? 2 : 1 });
     const text = format === "png" ? atob(url.split(",")[1]) : decodeURIComponent(url.split(",").slice(1).join(","));
     const bytes = format === "png" ? Uint8Array.from(text, (c) => c.charCodeAt(0)) : new TextEncoder().encode(text);
-    model.send({ kind: "image" }, undefined, [bytes.buffer]);
+    model.send({ kind: "image", id }, undefined, [bytes.buffer]);
   }
 
   const sized = new ResizeObserver(() => {

@@ -9,6 +9,7 @@ it has one, and asks anew when it sees a gap in the sequence.
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 import threading
 import time
@@ -143,7 +144,8 @@ class LiveChart(anywidget.AnyWidget):
         self._seq = 0
         self._began = time.monotonic()
         self._pick: Pick | None = None
-        self._images: list[Callable[[bytes], object]] = []
+        self._images: dict[int, tuple[str, Callable[[bytes], object]]] = {}
+        self._image_ids = itertools.count()
         super().__init__(label=label, height=height, controls=controls)
         keep_listening(self)
         self.on_msg(self._on_message)
@@ -257,6 +259,8 @@ class LiveChart(anywidget.AnyWidget):
             kept = [line.kept.ravel() for line in lines] or [np.empty(0, np.float32)]
             points = np.concatenate(kept).astype("<f4").tobytes()
             self.send(content, [counts, points])
+        for number, (form, _) in list(self._images.items()):
+            self.send({"kind": "image", "format": form, "id": number})
 
     def on_pick(self, react: Pick) -> None:
         """Call `react(keys, how)` when points are clicked (``"click"``) or lassoed (``"lasso"``).
@@ -267,9 +271,13 @@ class LiveChart(anywidget.AnyWidget):
         self.picks = True
 
     def request_image(self, react: Callable[[bytes], object], form: str = "png") -> None:
-        """Ask the views for a picture of the chart; the first to answer calls `react`."""
-        self._images.append(react)
-        self.send({"kind": "image", "format": form})
+        """Ask the views for a picture of the chart; the first to answer calls `react`.
+
+        Where no page shows the chart, the next that does is asked.
+        """
+        number = next(self._image_ids)
+        self._images[number] = form, react
+        self.send({"kind": "image", "format": form, "id": number})
 
     @property
     def points(self) -> dict[str, Floats]:
@@ -285,8 +293,9 @@ class LiveChart(anywidget.AnyWidget):
                 shared_ticker().call(lambda: self.send({"kind": "plotly"}, [packed_plotly()]))
             case "pick" if self._pick is not None:
                 self._pick(tuple(content["keys"]), str(content["how"]))
-            case "image" if self._images:
-                self._images.pop(0)(bytes(buffers[0]))
+            case "image" if content["id"] in self._images:
+                _, react = self._images.pop(content["id"])
+                react(bytes(buffers[0]))
 
 
 def _new_points(

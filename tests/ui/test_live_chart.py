@@ -194,10 +194,20 @@ def test_what_is_picked_reaches_the_callback_and_nothing_else_does(say):
 def test_a_picture_comes_back_to_whoever_asked():
     chart, got = LiveChart("iso"), []
     chart.request_image(got.append, "svg")
-    ((content, _),) = chart.comm.custom("image")
-    assert content["format"] == "svg"
-    chart._handle_custom_msg({"kind": "image"}, [memoryview(b"<svg/>")])
-    assert got == [b"<svg/>"]
+    chart.request_image(got.append, "png")
+    first, second = (content for content, _ in chart.comm.custom("image"))
+    assert (first["format"], second["format"]) == ("svg", "png")
+    for answer in (b"png", b"of a second view"):
+        chart._handle_custom_msg({"kind": "image", "id": second["id"]}, [memoryview(answer)])
+    chart._handle_custom_msg({"kind": "image", "id": first["id"]}, [memoryview(b"<svg/>")])
+    assert got == [b"png", b"<svg/>"]
+
+
+def test_a_page_that_opens_is_asked_for_the_pictures_nobody_sent():
+    chart = LiveChart("iso")
+    chart.request_image(print)
+    chart.refresh()
+    assert len(chart.comm.custom("image")) == 2
 
 
 def test_a_branch_begins_with_its_trunks_whole_curve(rng):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import ipywidgets as w
@@ -339,7 +340,11 @@ def test_a_sweep_that_is_started_in_python_is_watched(tiny_recipe, tmp_path, set
     dash = snb.Dashboard.watch(sweep)
     settle(lambda: dash.train_panel.status.text.startswith(f"0/{len(plan.runs)} runs"))
     sweep.start()
-    asyncio.run(asyncio.wait_for(dash.finished(), 60))
+    # In a thread of its own: a test with a browser may have left a loop in this one.
+    ending = threading.Thread(target=lambda: asyncio.run(dash.finished()))
+    ending.start()
+    ending.join(60)
+    assert not ending.is_alive()
     settle(lambda: "finished" in dash.train_panel.status.text)
     assert len(dash.runs) == len(plan.runs)
     dash.close()
