@@ -15,7 +15,7 @@ from scaling_nb.metering import Meter
 def test_the_meter_sees_memory_and_leaves_pauses_out(monkeypatch):
     monkeypatch.setattr("scaling_nb.metering.LOOK_SECONDS", 0.02)
     trains = [True]
-    meter = Meter(lambda: trains[0], lambda: [])
+    meter = Meter(lambda: trains[0], list)
     meter.start()
     threading.Event().wait(0.1)
     trains[0] = False
