@@ -97,10 +97,13 @@ class RunTable:
         All rows, excluded ones too; keys are at least :data:`COLUMNS`.
     notes : tuple of str
         What was assumed when the table was read, such as C = 6·N·D.
+    included : ndarray of bool, shape (n_rows,)
+        True for each row that counts.
     """
 
     columns: Mapping[str, NDArray[Any]] = field(repr=False)
     notes: tuple[str, ...] = ()
+    included: NDArray[np.bool_] = field(init=False)
 
     def __post_init__(self) -> None:
         frozen = {}
@@ -108,7 +111,10 @@ class RunTable:
             values = np.asarray(values, dtype=object if name in TEXT else None).copy()
             values.flags.writeable = False
             frozen[name] = values
+        counts = np.asarray(frozen["excluded"] == "", dtype=bool)
+        counts.flags.writeable = False
         object.__setattr__(self, "columns", MappingProxyType(frozen))
+        object.__setattr__(self, "included", counts)
 
     @classmethod
     def from_runs(cls, runs: Iterable[Run]) -> Self:
@@ -165,11 +171,6 @@ class RunTable:
         for complaint in reading.complaints:
             warnings.warn(complaint, ScalingWarning, stacklevel=3)
         return cls(columns=reading.columns, notes=reading.notes)
-
-    @property
-    def included(self) -> NDArray[np.bool_]:
-        """True for each row that counts, shape (n_rows,)."""
-        return np.asarray(self.columns["excluded"] == "", dtype=bool)
 
     def column(self, name: str) -> NDArray[Any]:
         """Return one column over the runs that count, shape (n_runs,)."""

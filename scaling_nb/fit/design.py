@@ -171,12 +171,13 @@ def _units(law: Law, table: RunTable) -> Iterator[FitWarning]:
 
 
 def _copies(table: RunTable) -> Iterator[FitWarning]:
-    keys = ("N", "D", "C", "loss", "budget", "lr", "unique_tokens")
-    if len(table) > _MOST_COMPARED or len(np.unique(table.L + 1j * table.N)) == len(table):
+    if len(table) > _MOST_COMPARED:
         return
-    cells = np.nan_to_num(np.stack([table.column(key).astype(float) for key in keys], axis=1))
-    _, first = np.unique(cells, axis=0, return_index=True)
-    again = np.setdiff1d(np.arange(len(table)), first)
+    keys = ("N", "D", "C", "budget", "lr", "unique_tokens", "loss")
+    cells = np.nan_to_num(np.stack([table.column(key).astype(float) for key in keys]))
+    order = np.lexsort(cells)
+    same = (np.diff(cells[:, order]) == 0).all(axis=0)
+    again = np.sort(order[1:][same])
     if not len(again) or len(again) < _COPIED_SHARE * len(table):
         return
     ids = np.array(table.run_ids, dtype=object)[again].tolist()
