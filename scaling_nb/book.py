@@ -81,6 +81,7 @@ class RunBook:
         match event:
             case RunStarted(spec=spec):
                 self.statuses[spec.run_id] = "running"
+                self.clock.begin(spec)
                 self.seen.pop(spec.run_id, None)
             case StepLogged(run_id=run_id, tokens=tokens, loss=loss) if len(tokens):
                 self.clock.note(self.specs[run_id], len(tokens))

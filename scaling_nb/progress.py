@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from .cost import COOLDOWN, makespan
 from .records import RunSpec
@@ -40,14 +40,20 @@ class StepClock:
     at each size, so sizes that have not started are judged by those that have.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
         self._lock = threading.Lock()
         self._last: dict[str, float] = {}
         self._seen: dict[float, tuple[float, float]] = {}
 
+    def begin(self, spec: RunSpec) -> None:
+        """Start a run's clock: what its trunk waited for, other jobs' turns, is no step's time."""
+        with self._lock:
+            self._last[spec.trunk_id] = self._now()
+
     def note(self, spec: RunSpec, n_steps: int) -> None:
         """Count steps just taken by a run."""
-        now = time.monotonic()
+        now = self._now()
         flops = spec.flops_per_token * spec.tokens_per_step
         with self._lock:
             before = self._last.get(spec.trunk_id)
@@ -57,9 +63,8 @@ class StepClock:
                 seconds, steps = self._seen.get(flops, (0.0, 0.0))
                 self._seen[flops] = (seconds + now - before, steps + n_steps)
 
-    def forget(self, seconds: float) -> None:
-        """Take out a pause: what lies before it is not the last step's beginning any more."""
-        del seconds
+    def interrupt(self) -> None:
+        """Take out a pause: what lies before it is not the next step's beginning."""
         with self._lock:
             self._last.clear()
 

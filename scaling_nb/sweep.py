@@ -225,6 +225,7 @@ class Sweep(SweepView):
     def _go_on(self) -> None:
         if self._state == "paused":
             self._state, self._problem = "running", ""
+            self._book.clock.interrupt()
             self._control.resume()
 
     def skip(self, run_id: str) -> SweepStatus:
