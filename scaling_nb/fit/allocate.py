@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..errors import FitError
 from ..laws import DataConstrainedLaw, Law
 from .allocation import Allocation, Interval, Scope
-from .compute import FlopModel
+from .compute import FlopModel, positive
 from .frontier import column, log_tokens_for, near_optimal, optimum, reach, zoom
 from .notes import FitWarning
 
@@ -47,11 +47,10 @@ class Question:
 
     def __post_init__(self) -> None:
         for name in ("compute", "max_tokens", "max_epochs", "n_params", "n_tokens", "within"):
-            value = getattr(self, name)
-            if value is not None and not (np.isfinite(value) and value > 0):
-                raise FitError(f"{name} is {value}, but must be a positive, finite number.")
-        if not (np.isfinite(self.inference_tokens) and self.inference_tokens >= 0):
-            raise FitError("inference_tokens must be zero or a positive, finite number.")
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, positive(name, getattr(self, name)))
+        if self.inference_tokens != 0:
+            positive("inference_tokens", self.inference_tokens)
         asked = [
             name
             for name in ("max_tokens", "inference_tokens", "n_params", "n_tokens")

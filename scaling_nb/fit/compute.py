@@ -16,6 +16,23 @@ _DECAYS = np.linspace(0.05, 1.0, 39)
 _GOOD_ENOUGH = 0.02
 
 
+def positive(name: str, value: Any) -> float:
+    """Return `value` as a float.
+
+    Raises
+    ------
+    FitError
+        If it is no number, or not positive and finite.
+    """
+    try:
+        number = np.nan if isinstance(value, str) else float(value)
+    except (TypeError, ValueError):
+        number = np.nan
+    if not 0 < number < np.inf:
+        raise FitError(f"{name} is {value!r}, but must be a positive, finite number, like 1e22.")
+    return number
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FlopModel:
     """C = k(N) · N · D with k(N) = constant + scale · N^(-decay).

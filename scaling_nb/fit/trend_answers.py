@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..errors import FitError
 from .allocate import FAR
 from .allocation import Allocation, Scope
-from .compute import FlopModel, learn_flops
+from .compute import FlopModel, learn_flops, positive
 from .notes import FitWarning
 from .trend import Trends, interval
 
@@ -80,8 +80,7 @@ def answer_from_trends(
     FitError
         If `compute` is not positive.
     """
-    if not (np.isfinite(compute) and compute > 0):
-        raise FitError(f"compute is {compute}, but must be a positive, finite number.")
+    compute = positive("compute", compute)
     n = float(trends.n_params.at(compute))
     d = compute / float(flops_per_token.at(n))
     n_samples = trends.n_params.resampled(compute)[:, 0]

@@ -129,6 +129,10 @@ def test_another_count_of_flop():
     "question",
     [
         {"compute": -1.0},
+        {"compute": "1e20"},
+        {"compute": None},
+        {"compute": C, "max_tokens": "8T"},
+        {"compute": C, "inference_tokens": np.nan},
         {"compute": np.inf},
         {"compute": C, "n_params": 1e9, "n_tokens": 1e9},
         {"compute": C, "max_tokens": 1e9, "inference_tokens": 1e9},

@@ -290,7 +290,7 @@ def test_options_are_checked(options):
         snb.fit_isoflop(noisy(), **options)
 
 
-@pytest.mark.parametrize("compute", [0.0, -1e18, np.nan, np.inf])
+@pytest.mark.parametrize("compute", [0.0, -1e18, np.nan, np.inf, "1e20", None, [1e20, 2e20]])
 def test_a_compute_that_is_none_is_refused(compute):
     with pytest.raises(FitError, match="positive"):
         snb.fit_isoflop(noisy(), bootstrap=0).allocate(compute)
