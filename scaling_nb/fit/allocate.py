@@ -46,7 +46,8 @@ class Question:
     within: float = 0.005
 
     def __post_init__(self) -> None:
-        for name in ("compute", "max_tokens", "max_epochs", "n_params", "n_tokens", "within"):
+        object.__setattr__(self, "compute", positive("compute", self.compute))
+        for name in ("max_tokens", "max_epochs", "n_params", "n_tokens", "within"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, positive(name, getattr(self, name)))
         if self.inference_tokens != 0:

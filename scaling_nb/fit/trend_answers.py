@@ -9,7 +9,6 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..errors import FitError
 from .allocate import FAR
 from .allocation import Allocation, Scope
 from .compute import FlopModel, learn_flops, positive
