@@ -51,7 +51,10 @@ def train_plainly(recipe: Recipe, plan: SweepPlan, *, loader: bool) -> None:
     """Train one run after another with torch's default threads: ten lines of ordinary PyTorch."""
     for spec in plan.runs:
         model = recipe.build(spec.size)
-        optimizer = recipe.build_optimizer(model, spec.lr)
+        ours = recipe.build_optimizer(model, spec.lr)
+        # The same rule of learning rates, in torch's own default implementation of AdamW.
+        groups = [{k: g[k] for k in ("params", "lr", "weight_decay")} for g in ours.param_groups]
+        optimizer = torch.optim.AdamW(groups, betas=ours.defaults["betas"])
         peaks = [group["lr"] for group in optimizer.param_groups]
         if loader:
             windows = DataLoader(Windows(recipe.data.source), recipe.batch_size, shuffle=True)
