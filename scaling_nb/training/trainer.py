@@ -27,6 +27,7 @@ from .batches import (
 )
 from .counting import describe_tensor
 from .data import PreparedData
+from .distributed import Ranks
 from .memory import split
 from .probe import ProbeResult
 from .schedules import ScheduleName, lr_factor
@@ -133,6 +134,8 @@ class Trainer:
         None: the recipe's.
     micro_batches : int
         Pieces that each batch is computed in, where a whole one does not fit in memory.
+    ranks : Ranks, optional
+        The processes that train this run together; each takes its slice of every batch.
     """
 
     def __init__(
@@ -144,10 +147,12 @@ class Trainer:
         lr: float | None,
         device: torch.device | None = None,
         micro_batches: int = 1,
+        ranks: Ranks | None = None,
     ) -> None:
         self.recipe = recipe
         self.device = device or recipe.device
         self.micro_batches = micro_batches
+        self.ranks = ranks
         self.seed = seed
         self.model = recipe.build_seeded(value, seed).to(self.device)
         self.optimizer = recipe.build_optimizer(self.model, lr)
@@ -223,8 +228,15 @@ class Trainer:
 
     def _backward(self, batch: Batch, samples: int) -> Tensor:
         """Compute the gradient of the batch's mean loss, and return that loss, shape ()."""
+        if self.ranks is not None:
+            loss = self._backward_pieces(self.ranks.part(batch), samples)
+            self.ranks.sum_gradients(self.parameters)
+            return self.ranks.sum(loss)
+        return self._backward_pieces(batch, samples)
+
+    def _backward_pieces(self, batch: Batch, samples: int) -> Tensor:
         if self.micro_batches == 1:
-            return self._backward_part(move(batch, self.device), 1.0)
+            return self._backward_part(move(batch, self.device), n_samples(batch) / samples)
         losses = [
             self._backward_part(move(part, self.device), n_samples(part) / samples)
             for part in split(batch, self.micro_batches)
