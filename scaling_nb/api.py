@@ -207,6 +207,9 @@ def find_optimal(
         Arguments of :class:`Recipe`: ``size``, ``dataset``, ``loss_fn``, …; those of
         :func:`plan_sweep` are passed on to it.
 
+    Under ``torchrun`` the ranks share the store: one trains, the others wait for it, and all
+    return the same result.
+
     Returns
     -------
     Result, or SweepPlan with ``train=False``
