@@ -187,6 +187,9 @@ def find_optimal(
 ) -> Result | SweepPlan:
     """Train an IsoFLOP sweep of a model and return what it says about larger budgets.
 
+    Under ``torchrun`` the ranks share the store: one trains, the others wait for it, and all
+    return the same result.
+
     Parameters
     ----------
     build_model : class, function or Recipe
@@ -206,9 +209,6 @@ def find_optimal(
     **recipe_options
         Arguments of :class:`Recipe`: ``size``, ``dataset``, ``loss_fn``, …; those of
         :func:`plan_sweep` are passed on to it.
-
-    Under ``torchrun`` the ranks share the store: one trains, the others wait for it, and all
-    return the same result.
 
     Returns
     -------
