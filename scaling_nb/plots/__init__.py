@@ -8,6 +8,7 @@ from .diagnostics import plot_bootstrap, plot_profile, plot_residuals, residuals
 from .frontier import frontier, plot_frontier
 from .isoflop import isoflop_curves, plot_isoflop
 from .report import Notes, answer_sentence, fit_report, html_report, sweep_report
+from .still import isoflop_svg
 from .surface import plot_surface, surface_view
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "frontier",
     "html_report",
     "isoflop_curves",
+    "isoflop_svg",
     "plot_bootstrap",
     "plot_comparison",
     "plot_curves",

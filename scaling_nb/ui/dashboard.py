@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 from html import escape
 from typing import TYPE_CHECKING, Any, Self
 
 import ipywidgets as w
 
 from ..plots.report import allocation_table, answer_sentence
+from ..plots.still import isoflop_svg
 from ..records import RunTable
 from .analysis import Analysis, Question, analyse
 from .answer_panel import AnswerPanel
@@ -145,6 +145,7 @@ class Dashboard:
         self.widget.add_class("snb-panel")
         keep_listening(self.widget)
         self._static: Any = None
+        self._still: Any = None
         self._emitted: Analysis | None = None
         self._detach = board.attach(self.update)
 
@@ -239,7 +240,10 @@ class Dashboard:
         show: Any = display
         show({**(bundle or {}), "text/plain": "scaling_nb panel"}, raw=True)
         # Replaced at the end of the sweep by a result that needs no kernel.
+        # Two, because a reader of a bundle takes one of its kinds, and GitHub strips pictures
+        # from HTML.
         self._static = show({"text/plain": ""}, raw=True, display_id=True)
+        self._still = show({"text/plain": ""}, raw=True, display_id=True)
         self._emitted = None
         shared_ticker().call(lambda: self._emit(self.board.snapshot))
 
@@ -250,22 +254,11 @@ class Dashboard:
         if analysis is self._emitted:
             return
         self._emitted = analysis
-        handle, page = self._static, static_html(snapshot)
-        handle.update({"text/html": page, "text/plain": snapshot.sentence}, raw=True)
-
-        def keep(data: bytes) -> None:
-            if self._emitted is analysis:  # else: a picture of an earlier state
-                source = base64.b64encode(data).decode()
-                both = (
-                    f'<img width="760" alt="IsoFLOP curves" src="data:image/png;base64,{source}">'
-                )
-                shared_ticker().call(
-                    lambda: handle.update(
-                        {"text/html": page + both, "text/plain": snapshot.sentence}, raw=True
-                    )
-                )
-
-        self.train_panel.isoflop.request_image(keep, "png")
+        said = {"text/html": static_html(snapshot), "text/plain": snapshot.sentence}
+        self._static.update(said, raw=True)
+        if analysis.iso is not None:
+            drawn = {"image/svg+xml": isoflop_svg(analysis.iso), "text/plain": "IsoFLOP curves"}
+            self._still.update(drawn, raw=True)
 
 
 _SHOWN: dict[str, Dashboard] = {}

@@ -151,16 +151,17 @@ def test_a_point_is_excluded_by_clicking_it(lab):
     )
     assert nameless == []
 
-    wait(lab, "() => document.querySelector('.jp-OutputArea img[src^=\"data:image/png\"]')")
-    shown = ""
-    while "data:image/png;base64" not in shown:  # what pytest's time limit ends
+    wait(lab, "() => document.querySelector('.jp-RenderedSVG')")
+    kinds: dict[str, str] = {}
+    while "image/svg+xml" not in kinds:  # what pytest's time limit ends
         lab.save()
-        shown = "".join(
-            output["data"].get("text/html", "")
+        kinds = {
+            kind: text
             for cell in lab.notebook().cells
             for output in cell.get("outputs", [])
-            if "data" in output
-        )
+            for kind, text in output.get("data", {}).items()
+        }
+    shown = kinds["text/html"]
     assert "For C = 1e+20 FLOP: N =" in shown
     assert_clean(lab)
 

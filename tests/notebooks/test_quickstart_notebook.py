@@ -7,6 +7,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from nbconvert import HTMLExporter
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "01_quickstart.ipynb"
 
@@ -33,11 +34,17 @@ def outputs(notebook, kind):
     ]
 
 
+# The plotly figure of a later cell needs a page with plotly; what the panel leaves does not.
+@pytest.mark.filterwarnings("ignore:Your element with mimetype")
 def test_the_panel_is_shown_and_leaves_a_result_that_needs_no_kernel(executed):
     assert len(outputs(executed, "application/vnd.jupyter.widget-view+json")) == 1
     left = outputs(executed, "text/html")[0]
     assert "For C = 1e+13 FLOP: N =" in left
     assert "<table" in left
+    assert "IsoFLOP curves" in outputs(executed, "image/svg+xml")[0]
+    page, _ = HTMLExporter().from_notebook_node(executed)
+    assert "For C = 1e+13 FLOP: N =" in page
+    assert "IsoFLOP curves and their minima</title>" in page or "data:image/svg+xml" in page
 
 
 def test_the_same_in_python_draws_and_answers_with_an_interval(executed):
