@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable
 from html import escape
 from typing import Any
@@ -105,18 +106,23 @@ class Mirror:
 
     While a person moves it, it is left alone: the board's answer to the last but one position
     would otherwise pull a slider back from under the hand.
+
+    A slider in the page says back whatever it is given, moved to its own grid; and a page that
+    draws slowly says so of a value that has been replaced here since. None of that is a person's
+    choice.
     """
 
     HELD = 0.6
+    REMEMBERED = 16
 
     def __init__(self, control: Any, react: Change) -> None:
         self.control, self._react = control, react
-        # A slider in the page moves what it is given to its own grid, and says so.
         step = getattr(control, "step", None) or 0.0
         logarithmic = hasattr(control, "base")
         self._ratio = max(1e-6, 0.51 * math.log(10.0) * step) if logarithmic else 1e-6
         self._gap = 0.0 if logarithmic else 0.51 * step
-        self._shown = control.value
+        slider = isinstance(control, w.FloatSlider | w.FloatLogSlider | w.IntSlider)
+        self._shown = deque([control.value], maxlen=self.REMEMBERED if slider else 1)
         self._moved = 0.0
         control.observe(self._changed, names="value")
 
@@ -124,15 +130,17 @@ class Mirror:
         """Show the board's value."""
         if time.monotonic() - self._moved < self.HELD or self._same(self.control.value, value):
             return
-        self._shown = value
+        self._shown.append(value)
         self.control.value = value
 
     def _changed(self, change: Any) -> None:
-        if self._same(change["new"], self._shown):
+        new = change["new"]
+        if any(self._same(new, shown) for shown in tuple(self._shown)):
             return
-        self._shown = change["new"]
+        # What the page says comes in order: once a person has moved it, no echo is outstanding.
+        self._shown = deque([new], maxlen=self._shown.maxlen)
         self._moved = time.monotonic()
-        self._react(change["new"])
+        self._react(new)
 
     def _same(self, a: Any, b: Any) -> bool:
         if isinstance(a, float) and isinstance(b, float):

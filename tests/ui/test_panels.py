@@ -334,6 +334,27 @@ def test_a_slider_that_moves_to_its_grid_is_no_persons_choice():
     assert told == [10**10.64]
 
 
+def test_what_a_slow_page_says_of_a_value_replaced_since_is_no_persons_choice():
+    told = []
+    mirror = Mirror(w.FloatLogSlider(value=1e15, min=6, max=27, step=0.02), told.append)
+    mirror.show(1.6e8)
+    mirror.control.value = 1e15  # drawn before the kernel's 1.6e8 arrived
+    mirror.show(1.6e8)
+    mirror.control.value = 10**8.2  # and its answer to 1.6e8
+    assert told == []
+    mirror.control.value = 1e10
+    mirror.control.value = 1e15
+    assert told == [1e10, 1e15]
+
+
+def test_a_box_may_be_ticked_back_to_what_it_was():
+    told = []
+    mirror = Mirror(w.Checkbox(value=False), told.append)
+    mirror.show(True)
+    mirror.control.value = False
+    assert told == [False]
+
+
 def test_a_sweep_that_is_started_in_python_is_watched(tiny_recipe, tmp_path, settle):
     plan = tiny_plan(tiny_recipe, (2e6,))
     sweep = snb.Sweep(tiny_recipe, plan, store=tmp_path / "runs.db")
