@@ -8,8 +8,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, Self
 
-import torch
-
 from ..errors import ScalingError
 from ..events import Event
 from ..records import RunSpec
@@ -18,7 +16,7 @@ from ..training.control import Control
 from ..training.memory import OutOfMemory
 from ..training.outcomes import failed
 from ..training.recipe import Recipe
-from ..training.trunk import CHECKPOINT_SECONDS, train_trunk
+from ..training.trunk import CHECKPOINT_SECONDS
 
 Emit = Callable[[Event], None]
 MOST_DEATHS = 3
@@ -47,9 +45,9 @@ class Checkpointing:
     folder: Path
     every: float = CHECKPOINT_SECONDS
 
-    def of(self, job: Job) -> Checkpoint:
+    def of(self, job: Job, kind: type[Checkpoint] = Checkpoint) -> Checkpoint:
         """Return the place of one job."""
-        return Checkpoint(self.folder, checkpoint_key(job.specs[0]))
+        return kind(self.folder, checkpoint_key(job.specs[0]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,29 +205,6 @@ class Executor(Protocol):
         `emit` may be called from any thread, by one at a time for each run.
         """
         ...
-
-
-def train_job(
-    recipe: Recipe,
-    job: Job,
-    *,
-    emit: Emit,
-    control: Control,
-    checkpointing: Checkpointing | None,
-    device: torch.device | None = None,
-) -> None:
-    """Train one job in this thread, as it asks to be."""
-    train_trunk(
-        recipe,
-        job.specs,
-        emit=emit,
-        control=control,
-        device=device,
-        checkpoint=checkpointing.of(job) if checkpointing else None,
-        every=checkpointing.every if checkpointing else CHECKPOINT_SECONDS,
-        micro_batches=job.micro_batches,
-        more_follow=job.more_follow,
-    )
 
 
 class Ended:

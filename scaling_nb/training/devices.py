@@ -36,12 +36,20 @@ def choose_device(device: torch.device | str | None) -> torch.device:
     return chosen
 
 
-def worker_devices(device: torch.device) -> list[torch.device]:
-    """Return the device of each worker: every GPU, or the named one; the CPU once per core."""
+def worker_devices(device: torch.device, per_run: int = 1) -> list[torch.device]:
+    """Return the device of each worker: every GPU, or the named one; the CPU once per core.
+
+    Parameters
+    ----------
+    device : torch.device
+    per_run : int
+        Devices that train one run together: a worker has that many from the one named on.
+    """
     if device.type == "cpu":
-        return [device] * cpu_count()
+        return [device] * max(1, cpu_count() // per_run)
     if str(device) == "cuda":
-        return [torch.device("cuda", i) for i in range(torch.cuda.device_count())]
+        last = max(1, torch.cuda.device_count() - per_run + 1)
+        return [torch.device("cuda", i) for i in range(0, last, per_run)]
     return [device]
 
 

@@ -255,6 +255,17 @@ class Trainer:
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach().reshape(())
 
+    @property
+    def divided(self) -> str:
+        """How a batch is divided, in words; empty where it is computed whole."""
+        world = 1 if self.ranks is None else self.ranks.world
+        parts = [
+            f"trained on {world} devices together" * (world > 1),
+            f"each batch computed in {self.micro_batches} pieces, for memory"
+            * (self.micro_batches > 1),
+        ]
+        return "; ".join(part for part in parts if part)
+
     def flush(self) -> None:
         """Report the losses of all steps taken; raise `Diverged` where one is not finite."""
         self._flush(self._report)
@@ -280,18 +291,25 @@ class Trainer:
     def evaluate(self) -> float:
         """Return the held-out loss, nats per token: the mean over the fixed held-out batches."""
         self.model.eval()
-        total, count = 0.0, 0
+        total, count = 0.0, 0.0
         losses, weights = [], []
         source = self.recipe.data.source
         rows = source.tokens_per_step / self.recipe.data.tokens_per_sample / self.micro_batches
-        for whole in self.recipe.data.eval_batches:
+        whole_batches = self.recipe.data.eval_batches
+        if self.ranks is not None:
+            whole_batches = whole_batches[self.ranks.rank :: self.ranks.world]
+        for whole in whole_batches:
             pieces = math.ceil(n_samples(whole) / rows) if self.micro_batches > 1 else 1
             for batch in split(whole, pieces):
                 losses.append(self.recipe.loss(self.model, move(batch, self.device)).reshape(()))
                 weights.append(n_samples(batch))
-        for loss, weight in zip(torch.stack(losses).double().tolist(), weights, strict=True):
+        found = torch.stack(losses).double().tolist() if losses else []
+        for loss, weight in zip(found, weights, strict=True):
             total += loss * weight
             count += weight
+        if self.ranks is not None:
+            sums = torch.tensor([total, count], dtype=torch.float64, device=self.device)
+            total, count = self.ranks.sum(sums).tolist()
         self.model.train()
         loss = total / count
         if not math.isfinite(loss):
