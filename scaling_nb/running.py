@@ -21,7 +21,7 @@ class Running(Protocol):
     plan: SweepPlan
     store: RunStore
 
-    def cancel(self) -> object: ...
+    def leave(self) -> None: ...
     def wait(self, timeout: float | None = None) -> bool: ...
 
 
@@ -41,7 +41,7 @@ def find_running(path: Path, plan_id: str) -> Running | None:
 
 
 def register(sweep: Running) -> None:
-    """Note that a sweep trains; it is cancelled before the interpreter goes.
+    """Note that a sweep trains; it is left before the interpreter goes.
 
     Its threads must not outlive the interpreter inside torch.
     """
@@ -62,6 +62,6 @@ def _cancel_all() -> None:
     with _LOCK:
         sweeps = list(_RUNNING)
     for sweep in sweeps:
-        sweep.cancel()
+        sweep.leave()
     for sweep in sweeps:
         sweep.wait(timeout=10)

@@ -186,7 +186,8 @@ class Sweep(SweepView):
         self._meter = Meter(lambda: self._state == "running", self.executor.pids)
         self._meter.start()
         self.store.save_sweep(self.plan, self.recipe.parts())
-        self._jobs = JobQueue(jobs, memory=round(MEMORY_SHARE * free_memory(self.recipe.device)))
+        memory = round(MEMORY_SHARE * free_memory(self.recipe.device))
+        self._jobs = JobQueue(jobs, memory=None if self.executor.remote else memory)
         self._run_in_background(self._drive)
         register(self)
 
@@ -199,6 +200,17 @@ class Sweep(SweepView):
         self._ours()
         self._control.cancel()
         return self.status()
+
+    def leave(self) -> None:
+        """Attend to training no longer, as when this process ends.
+
+        What trains on other machines goes on there, and ``Sweep.open(…).start()`` finds it again;
+        what trains here is cancelled.
+        """
+        if self.executor.remote:
+            self._control.leave()
+        else:
+            self._control.cancel()
 
     def pause(self) -> SweepStatus:
         """Save every run and hold it between two steps until :meth:`resume`."""

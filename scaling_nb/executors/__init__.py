@@ -7,6 +7,7 @@ from .base import Checkpointing, Executor, Job, JobQueue
 from .inline import InlineExecutor
 from .pool import warm_workers
 from .processes import ProcessExecutor
+from .ray import RayExecutor
 from .threads import ThreadExecutor
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Job",
     "JobQueue",
     "ProcessExecutor",
+    "RayExecutor",
     "ThreadExecutor",
     "choose_executor",
     "make_executor",
@@ -26,6 +28,7 @@ __all__ = [
 EXECUTORS: dict[str, type[Executor]] = {
     "inline": InlineExecutor,
     "processes": ProcessExecutor,
+    "ray": RayExecutor,
     "threads": ThreadExecutor,
 }
 

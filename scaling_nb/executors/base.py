@@ -16,6 +16,7 @@ from ..training.control import Control
 from ..training.memory import OutOfMemory
 from ..training.outcomes import failed
 from ..training.recipe import Recipe
+from ..training.remote_checkpoint import RemoteCheckpoint
 from ..training.trunk import CHECKPOINT_SECONDS
 
 Emit = Callable[[Event], None]
@@ -40,13 +41,28 @@ class Checkpointing:
     ----------
     folder : Path
     every : float, seconds
+    url : str
+        Where the files are kept instead of in `folder`; see `RemoteCheckpoint`.
     """
 
     folder: Path
     every: float = CHECKPOINT_SECONDS
+    url: str = ""
+
+    @property
+    def place(self) -> str:
+        """Where the files are."""
+        return self.url or str(self.folder)
+
+    def at(self, storage: str) -> Self:
+        """Return the same with its files in a folder of `storage`, a path or an fsspec URL."""
+        place = f"{storage.rstrip('/')}/{self.folder.name}"
+        return replace(self, url=place) if "://" in storage else replace(self, folder=Path(place))
 
     def of(self, job: Job, kind: type[Checkpoint] = Checkpoint) -> Checkpoint:
         """Return the place of one job."""
+        if self.url:
+            return RemoteCheckpoint(self.url, checkpoint_key(job.specs[0]))
         return kind(self.folder, checkpoint_key(job.specs[0]))
 
 
@@ -114,8 +130,14 @@ class JobQueue:
         self._memory = memory
         self._changed = threading.Condition()
 
-    def take(self, control: Control) -> Job | None:
+    def take(self, control: Control, *, wait: bool = True) -> Job | None:
         """Return the next job once there is memory for it, or None when there is none left.
+
+        Parameters
+        ----------
+        control : Control
+        wait : bool
+            False: None where no job may start now, too.
 
         Raises
         ------
@@ -131,6 +153,8 @@ class JobQueue:
                     self._waiting.remove(job)
                     self._running.append(job)
                     return job
+                if not wait:
+                    return None
                 self._changed.wait(0.1)
 
     def _first_that_fits(self) -> Job | None:
@@ -163,6 +187,11 @@ class JobQueue:
             self._waiting.insert(0, job)
             self._changed.notify_all()
 
+    def waiting(self) -> tuple[Job, ...]:
+        """Return the jobs that nobody has taken."""
+        with self._changed:
+            return tuple(self._waiting)
+
     def __len__(self) -> int:
         return len(self._waiting)
 
@@ -177,11 +206,15 @@ class Executor(Protocol):
         Memory that each worker takes besides its run's.
     shares_interpreter : bool
         Whether the workers' Python takes turns, so that a step slows the others' down.
+    remote : bool
+        Whether jobs train on other machines, whose memory is not this one's, and go on there
+        when this process ends.
     """
 
     name: str
     worker_bytes: int
     shares_interpreter: bool
+    remote: bool
 
     def workers(self, recipe: Recipe) -> int:
         """Return how many jobs train at once."""

@@ -15,6 +15,7 @@ class InlineExecutor:
     name = "inline"
     worker_bytes = 0
     shares_interpreter = True
+    remote = False
 
     def workers(self, recipe: Recipe) -> int:
         """Return 1."""

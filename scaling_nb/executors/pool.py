@@ -39,14 +39,14 @@ class WorkerProcess:
     Parameters
     ----------
     command : sequence of str
-        Arguments of the interpreter; the pipe's address comes after them.
+        Arguments of the interpreter, if not those of a worker; the pipe's address comes after.
     environment : mapping of str to str, optional
         Besides this process's own.
     """
 
     def __init__(
         self,
-        command: Sequence[str] = ("-c", _WORKER),
+        command: Sequence[str] = (),
         environment: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._sending = threading.Lock()
@@ -55,7 +55,7 @@ class WorkerProcess:
         own = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": _path()}
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  lives as long as the worker
         self.process = subprocess.Popen(
-            [sys.executable, *command, str(self._listener.address)],
+            [sys.executable, *(command or ("-c", _WORKER)), str(self._listener.address)],
             stdin=subprocess.PIPE,
             stdout=self._log,
             stderr=subprocess.STDOUT,

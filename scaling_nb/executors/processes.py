@@ -35,6 +35,7 @@ class ProcessExecutor:
     name = "processes"
     worker_bytes = WORKER_BYTES
     shares_interpreter = False
+    remote = False
 
     def __init__(self, n_workers: int | None = None) -> None:
         self.n_workers = n_workers

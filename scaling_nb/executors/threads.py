@@ -25,6 +25,7 @@ class ThreadExecutor:
     name = "threads"
     worker_bytes = 0
     shares_interpreter = True
+    remote = False
 
     def __init__(self, n_workers: int | None = None) -> None:
         self.n_workers = n_workers

@@ -142,7 +142,9 @@ class Ranks:
         return box[0]
 
     def leave(self) -> None:
-        """Part from the other ranks."""
+        """Part from the other ranks, once all are there: one that goes first breaks the rest."""
+        torch.distributed.barrier(group=self._talk)
+        torch.distributed.destroy_process_group(self._talk)
         self._accelerator.end_training()
 
 
