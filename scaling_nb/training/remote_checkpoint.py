@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import tempfile
+import weakref
 from pathlib import Path
 
 import fsspec
@@ -23,8 +25,9 @@ class RemoteCheckpoint(Checkpoint):
     """
 
     def __init__(self, url: str, key: str) -> None:
-        self._scratch = tempfile.TemporaryDirectory(prefix="scaling_nb-")
-        super().__init__(Path(self._scratch.name), key)
+        scratch = tempfile.mkdtemp(prefix="scaling_nb-")
+        weakref.finalize(self, shutil.rmtree, scratch, ignore_errors=True)
+        super().__init__(Path(scratch), key)
         self._files, self._root = fsspec.core.url_to_fs(url)
 
     def save(self, saved: Saved) -> None:
