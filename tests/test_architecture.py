@@ -22,6 +22,7 @@ ROOMS: dict[str, set[str]] = {
     "progress": {"records", "cost"},
     "grid": {"errors", "flops", "cost"},
     "plan": {"records", "flops", "errors", "cost", "grid"},
+    "plan_file": {"plan", "errors"},
     "disk": {"errors"},
     "store": {"records", "events", "plan", "errors", "disk"},
     "laws": {"errors", "records", "flops"},
@@ -55,7 +56,7 @@ ROOMS: dict[str, set[str]] = {
     "ui": {"plan", "sweep", "store", "events", "executors", "training", "fit", "plots", "laws",
            "records", "curves", "flops", "errors", "cost", "grid"},
     "__main__": {"quickstart", "api", "sweep", "plan", "datasets", "training", "errors",
-                 "fit_command", "recover_command"},
+                 "fit_command", "recover_command", "plan_file", "executors"},
 }  # fmt: skip
 PUBLIC_FACE = "__init__"
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ray_cluster import HEAD, cluster, driven
 from helpers import TinyLM, tiny_plan
+from ray_cluster import HEAD, cluster, driven
 
 import scaling_nb as snb
 from scaling_nb.events import Noted, RunStarted, StepLogged
