@@ -27,6 +27,9 @@ HEAD = "node:__internal_head__"
 CONCURRENCY = 20_000
 """Questions that the host may have open at once: two for each run in training."""
 
+AHEAD = 16
+"""Jobs that wait on the cluster for a free place: with fewer, short ones would wait for us."""
+
 LOOK_SECONDS = 2.0
 MOST_HOSTS = 5
 WAITING_SECONDS = 30.0
@@ -213,7 +216,7 @@ class _Attendance:
         """Give the host as many jobs as the cluster trains, and some more to go on with."""
         if self.control.orders.cancelled:
             return
-        ahead = workers + workers // 2 + 1
+        ahead = workers + max(AHEAD, workers // 2)
         new = []
         while len(self._open) < ahead and (job := jobs.take(self.control, wait=False)) is not None:
             specs = tuple(s for s in job.specs if s.run_id not in self._in_hand)

@@ -16,12 +16,17 @@ from typing import Any
 from ..events import Event, Noted, RunFailed, RunFinished, RunStarted
 from ..training.control import NO_ORDERS, Orders
 from ..training.outcomes import failed, left_out
+from ..training.trainer import FLUSH_SECONDS
 from .base import Checkpointing, Job, WorkerDied
 from .mailbox import Mailbox
 from .messages import Outcome
-from .ray_task import RayTask, train_remotely
+from .ray_task import GATHER_SECONDS, RayTask, train_remotely
 
 MOST_LOST_NODES = 20
+MESSAGES_A_SECOND = 600.0
+"""Of all runs together: half of what one actor answered where it was measured, on 2 cores."""
+
+TAKE_SECONDS = 1.0
 ANSWER_SECONDS = 30.0
 """After which a question is answered though nothing has happened: neither side waits forever."""
 
@@ -73,8 +78,12 @@ class Host:
         self._driver = 0
         self._terms: Terms | None = None
         self._payload: Any = None
+        self._me: Any = None
+        self._remote: Any = None
         self._failure: BaseException | None = None
-        self._changed = asyncio.Condition()
+        # Two, or every message of a thousand runs would wake those who wait for orders.
+        self._news = asyncio.Event()
+        self._ordered = asyncio.Condition()
 
     async def attach(
         self, terms: Terms, payload: tuple[bytes, list[Any]], wanted: Sequence[str]
@@ -93,12 +102,15 @@ class Host:
 
         if self._payload is None or self._terms is None:
             self._payload = ray.put(payload)
+            self._me = ray.get_runtime_context().current_actor
+            # Once: every copy of a remote function is sent to all workers.
+            self._remote = ray.remote(train_remotely)
         self._terms = terms
         self._failure = None
         self._driver += 1
         self._version = -1
         self._mail.rewind(wanted)
-        await self._tell()
+        self._news.set()
         in_hand = [
             run_id
             for tended in self._jobs.values()
@@ -121,6 +133,7 @@ class Host:
     def _check(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._failure = error
+            self._news.set()
 
     async def take(self, driver: int) -> list[Event] | None:
         """Return what is new, as soon as there is something; None to a driver that was replaced.
@@ -131,10 +144,9 @@ class Host:
             What no run is to blame for, such as a recipe that no worker can read.
         """
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(ANSWER_SECONDS / 30), self._changed:
-                await self._changed.wait_for(
-                    lambda: self._mail or self._failure or driver != self._driver
-                )
+            async with asyncio.timeout(TAKE_SECONDS):
+                await self._news.wait()
+        self._news.clear()
         if driver != self._driver:
             return None
         if self._failure is not None:
@@ -153,44 +165,50 @@ class Host:
                 if tended.ref is not None and not tended.heard:
                     # Not begun, as far as is known: its place in the queue is given up.
                     ray.cancel(tended.ref)
-        await self._tell()
+        async with self._ordered:
+            self._ordered.notify_all()
 
-    async def report(self, number: int, attempt: int, sent: int, events: list[Event]) -> bool:
-        """Take in a message of a task; returns whether that task is still the one listened to."""
+    async def report(
+        self, number: int, attempt: int, sent: int, events: list[Event]
+    ) -> float | None:
+        """Take in a message of a task; returns for how many seconds it should gather the next.
+
+        None: that task is no longer the one listened to.
+        """
         tended = self._jobs.get(number)
         if tended is None or attempt != tended.attempt:
-            return False
+            return None
         if sent > tended.heard:
             tended.heard = sent
-            for event in events:
-                if isinstance(event, RunStarted):
-                    tended.where = event.where
-                elif isinstance(event, RunFinished | RunFailed):
-                    tended.ended.add(event.run.run_id)
-                self._mail.put(event)
-            await self._tell()
-        return True
+            self._hear(tended, events)
+        return gathering_seconds(len(self._jobs))
+
+    def _hear(self, tended: _Tended, events: Sequence[Event]) -> None:
+        for event in events:
+            if isinstance(event, RunStarted):
+                tended.where = event.where
+            elif isinstance(event, RunFinished | RunFailed):
+                tended.ended.add(event.run.run_id)
+            self._mail.put(event)
+        self._news.set()
 
     async def next_orders(self, known: Orders) -> Orders:
         """Return the orders in force, as soon as they differ from those that are known."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(ANSWER_SECONDS), self._changed:
-                await self._changed.wait_for(lambda: self._orders != known)
+            async with asyncio.timeout(ANSWER_SECONDS), self._ordered:
+                await self._ordered.wait_for(lambda: self._orders != known)
         return self._orders
-
-    async def _tell(self) -> None:
-        async with self._changed:
-            self._changed.notify_all()
 
     async def _tend(self, number: int) -> None:
         """See a job to its end, whatever becomes of the machines that train it."""
         tended = self._jobs[number]
         try:
             while tended.job.specs:
-                async with self._changed:
-                    await self._changed.wait_for(
-                        lambda: not self._orders.paused or self._orders.cancelled
-                    )
+                if self._orders.paused:
+                    async with self._ordered:
+                        await self._ordered.wait_for(
+                            lambda: not self._orders.paused or self._orders.cancelled
+                        )
                 if self._orders.cancelled:
                     for spec in tended.job.specs:
                         self._mail.put(left_out(spec, "cancelled", "stopped by the user"))
@@ -201,7 +219,7 @@ class Host:
                 self._again(tended, tended.job.without(tended.ended), outcome)
         finally:
             del self._jobs[number]
-            await self._tell()
+            self._news.set()
 
     async def _attempt(self, number: int, tended: _Tended) -> Outcome | WorkerDied | None:
         """Run the job's task; returns how it ended, None where its machine was lost."""
@@ -221,14 +239,16 @@ class Host:
             orders=self._orders,
             path=terms.path,
         )
-        remote = ray.remote(train_remotely).options(
+        remote = self._remote.options(
             max_retries=0, name=f"size={first.size:g} seed={first.seed}", **terms.resources
         )
-        me = ray.get_runtime_context().current_actor
-        tended.ref = remote.remote(task, self._payload, me)
+        # In a list, so that only a worker that does not know the recipe fetches it.
+        tended.ref = remote.remote(task, [self._payload], self._me)
         try:
-            outcome: Outcome = await tended.ref
-            return outcome
+            outcome, events = await tended.ref
+            self._hear(tended, events)
+            found: Outcome = outcome
+            return found
         except (ray.exceptions.TaskCancelledError, asyncio.CancelledError):
             return Outcome(kind="released")
         except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
@@ -279,6 +299,12 @@ class Host:
     def _batch_size(self) -> int:
         assert self._terms is not None
         return self._terms.batch_size
+
+
+def gathering_seconds(n_jobs: int) -> float:
+    """Return how long each of many runs should gather points before it tells them."""
+    paced = n_jobs / MESSAGES_A_SECOND
+    return paced if paced > FLUSH_SECONDS else GATHER_SECONDS
 
 
 def _first_line(error: BaseException) -> str:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import CancelledError
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,9 @@ from .messages import Outcome
 
 SMALL = 64 * 2**20
 """Bytes up to which an array is copied out of shared memory, so that user code may change it."""
+
+GATHER_SECONDS = 0.02
+"""How long events wait for others to go with them."""
 
 _RECIPES: dict[str, Recipe] = {}
 
@@ -54,44 +58,56 @@ class RayTask:
     path: tuple[str, ...]
 
 
-def train_remotely(task: RayTask, payload: tuple[bytes, list[Any]], host: Any) -> Outcome:
-    """Train a job on this worker; returns how it ended. Runs as a Ray task.
+def train_remotely(task: RayTask, payload: list[Any], host: Any) -> tuple[Outcome, list[Event]]:
+    """Train a job on this worker; returns how it ended, and what is still to be told.
+
+    Runs as a Ray task. A job that takes no longer than a message sends none.
 
     Parameters
     ----------
     task : RayTask
-    payload : tuple of bytes and list of arrays
-        The pickled recipe and its buffers.
+    payload : list of one reference
+        To the pickled recipe and its buffers.
     host : actor handle
         See :class:`scaling_nb.executors.ray_host.Host`.
     """
-    import ray
     import torch
 
     torch.set_num_threads(1)
-    where = ray.util.get_node_ip_address()
+    where = _where()
     try:
         recipe = _recipe(task, payload, where)
     except SweepError as error:
-        return Outcome(kind="error", error=error)
+        return Outcome(kind="error", error=error), []
     line = HostLine(task, host, where)
     try:
         line.train(recipe)
+        outcome = Outcome(kind="done")
     except Stopped:
-        return Outcome(kind="stopped")
+        outcome = Outcome(kind="stopped")
     except Released:
-        return Outcome(kind="released")
+        outcome = Outcome(kind="released")
     except OutOfMemory as error:
-        return Outcome(kind="memory", error=error)
+        outcome = Outcome(kind="memory", error=error)
     finally:
-        line.close()
-    return Outcome(kind="done")
+        rest = line.close()
+    return outcome, rest
 
 
-def _recipe(task: RayTask, payload: tuple[bytes, list[Any]], where: str) -> Recipe:
+@cache
+def _where() -> str:
+    """Return this machine's address in the cluster; asking takes longer than a short run."""
+    import ray
+
+    return str(ray.util.get_node_ip_address())
+
+
+def _recipe(task: RayTask, payload: list[Any], where: str) -> Recipe:
+    import ray
+
     if task.recipe_id not in _RECIPES:
         sys.path += [entry for entry in task.path if entry not in sys.path]
-        pickled, buffers = payload
+        pickled, buffers = ray.get(payload[0])
         try:
             found = pickle.loads(pickled, buffers=[_writable(buffer) for buffer in buffers])
         except Exception as error:
@@ -124,9 +140,7 @@ class HostLine:
         self._waiting: list[Event] = []
         self._changed = threading.Condition()
         self._closed = False
-        self._threads = [
-            threading.Thread(target=target, daemon=True) for target in (self._report, self._listen)
-        ]
+        self._reporter = threading.Thread(target=self._report, name="report", daemon=True)
 
     def train(self, recipe: Recipe) -> None:
         """Train the job; raises as :func:`train_trunk` does."""
@@ -134,8 +148,7 @@ class HostLine:
 
         from .job import train_job
 
-        for thread in self._threads:
-            thread.start()
+        self._reporter.start()
         train_job(
             recipe,
             self._task.job,
@@ -145,13 +158,14 @@ class HostLine:
             device=torch.device(self._task.device),
         )
 
-    def close(self) -> None:
-        """Wait until everything has been told."""
+    def close(self) -> list[Event]:
+        """End the line; returns what has not been told."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-        if self._threads[0].is_alive():
-            self._threads[0].join()
+        if self._reporter.is_alive():
+            self._reporter.join()
+        return self._waiting
 
     def _emit(self, event: Event) -> None:
         if isinstance(event, RunStarted):
@@ -168,16 +182,20 @@ class HostLine:
             self._changed.notify_all()
 
     def _report(self) -> None:
-        task, sent = self._task, 0
+        task, sent, gather = self._task, 0, GATHER_SECONDS
+        with self._changed:
+            if self._changed.wait_for(lambda: self._closed, timeout=gather):
+                return
+        threading.Thread(target=self._listen, name="listen", daemon=True).start()
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting or self._closed)
-                events, self._waiting = self._waiting, []
-                if not events:
+                if self._changed.wait_for(lambda: self._closed, timeout=gather):
                     return
+                events, self._waiting = self._waiting, []
             sent += 1
-            listened = _ask(self._host.report, task.number, task.attempt, sent, events)
-            if not listened:
+            gather = _ask(self._host.report, task.number, task.attempt, sent, events)
+            if gather is None:
                 self._give_up()
                 return
 

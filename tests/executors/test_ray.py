@@ -17,6 +17,7 @@ from scaling_nb.errors import SweepError
 from scaling_nb.events import Noted, RunStarted, StepLogged
 from scaling_nb.executors import JobQueue, RayExecutor
 from scaling_nb.executors.ray import _fits
+from scaling_nb.executors.ray_host import gathering_seconds
 from scaling_nb.training.control import Control
 
 
@@ -162,3 +163,9 @@ def test_an_order_that_is_given_ahead_of_the_start_is_obeyed(tiny_recipe):
     control.cancel()
     queue = JobQueue([])
     RayExecutor().run(tiny_recipe, queue, emit=print, control=control)
+
+
+def test_many_runs_gather_before_they_tell():
+    assert gathering_seconds(1) == gathering_seconds(100) < 0.1
+    for n in (300, 1_000, 10_000):
+        assert n / gathering_seconds(n) == pytest.approx(600)
