@@ -19,6 +19,19 @@ _PASSING = (
 )
 
 
+_NOT_WRITABLE = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM)
+
+GONE = sqlite3.OperationalError("the file was deleted or replaced while it was in use")
+"""Raised where SQLite itself would go on writing into a file that has no name any more."""
+GONE.sqlite_errorcode = sqlite3.SQLITE_CANTOPEN
+
+
+def is_read_only(error: sqlite3.Error) -> bool:
+    """Whether an error says that a file, or its folder, cannot be written."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return code is not None and code & 0xFF in _NOT_WRITABLE
+
+
 def may_pass(error: sqlite3.Error) -> bool:
     """Whether an error is of the disk's state, which a person can mend, not of the data."""
     code = getattr(error, "sqlite_errorcode", None)
