@@ -33,16 +33,20 @@ class RunBook:
         self.tracebacks: dict[str, str] = {}
         self.clock = StepClock()
         self._jobs = plan.jobs()
-        for run_id, run in known.items():
-            if run_id in self.specs:
-                run = labelled(run, self.specs[run_id])
-                self._put(run)
-                if run.status == "finished":
-                    self.seen[run_id] = int(run.D)
+        self.take_in(known)
 
     def _put(self, run: Run) -> None:
         self.results[run.run_id] = run
         self.statuses[run.run_id] = run.status  # type: ignore[assignment]
+
+    def take_in(self, known: Mapping[str, Run]) -> None:
+        """Take in how runs ended elsewhere, as the store says."""
+        for run_id in known.keys() & self.specs.keys():
+            run = labelled(known[run_id], self.specs[run_id])
+            if str(self.results.get(run_id)) != str(run):
+                self._put(run)
+                if run.status == "finished":
+                    self.seen[run_id] = int(run.D)
 
     @property
     def complete(self) -> bool:

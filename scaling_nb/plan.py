@@ -70,6 +70,9 @@ class SweepPlan:
     reuse: Reuse = None
     skipped: tuple[Skipped, ...] = field(default=(), repr=False)
     recipe: Plannable | None = field(default=None, repr=False, compare=False)
+    _estimates: list[CostEstimate] = field(
+        default_factory=list, init=False, repr=False, compare=False
+    )
 
     @property
     def plan_id(self) -> str:
@@ -120,7 +123,8 @@ class SweepPlan:
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready mapping; :meth:`from_dict` reads it back."""
-        plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "recipe"}
+        content = [f.name for f in fields(self) if f.compare]
+        plain = {name: getattr(self, name) for name in content}
         return {
             **plain,
             "budgets": list(self.budgets),
@@ -148,7 +152,9 @@ class SweepPlan:
         watts: float | None = None,
         price_per_kwh: float | None = None,
     ) -> CostEstimate:
-        """Time a few real steps at the smallest and the largest size; nothing of it is kept.
+        """Time a few real steps at the smallest and the largest size; nothing trained is kept.
+
+        A sweep of this plan stores the estimate, to be held against what it then takes.
 
         Parameters
         ----------
@@ -177,9 +183,16 @@ class SweepPlan:
             raise PlanError(
                 "this plan has no recipe to measure. Make it with plan_sweep(recipe, …)."
             )
-        return estimate_cost(
+        estimate = estimate_cost(
             self.recipe, self.jobs(), workers=workers, watts=watts, price_per_kwh=price_per_kwh
         )
+        self._estimates[:] = [estimate]
+        return estimate
+
+    @property
+    def last_estimate(self) -> CostEstimate | None:
+        """What :meth:`estimate` returned last, or None."""
+        return self._estimates[0] if self._estimates else None
 
     def summary(self) -> str:
         """Return one line: how many runs of which sizes, budgets and compute."""

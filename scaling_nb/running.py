@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import threading
 from pathlib import Path
 from typing import Protocol
 
+from .errors import SweepError
 from .plan import SweepPlan
 from .store import RunStore
 
@@ -19,6 +21,7 @@ class Running(Protocol):
     """What is asked of a sweep here."""
 
     plan: SweepPlan
+    sweep_id: str
     store: RunStore
 
     def leave(self) -> None: ...
@@ -31,11 +34,11 @@ def store_path(store: str | os.PathLike[str] | RunStore) -> Path:
 
 
 def find_running(path: Path, plan_id: str) -> Running | None:
-    """Return the sweep that trains this plan in this store now, or None."""
+    """Return the sweep that trains a plan, as it was first or as it is, in this store; or None."""
     with _LOCK:
         sweeps = list(_RUNNING)
     for sweep in sweeps:
-        if store_path(sweep.store) == path and sweep.plan.plan_id == plan_id:
+        if store_path(sweep.store) == path and plan_id in (sweep.sweep_id, sweep.plan.plan_id):
             return sweep
     return None
 
@@ -64,4 +67,6 @@ def _cancel_all() -> None:
     for sweep in sweeps:
         sweep.leave()
     for sweep in sweeps:
-        sweep.wait(timeout=10)
+        # Whoever waited for it has heard of its failure.
+        with contextlib.suppress(SweepError):
+            sweep.wait(timeout=10)

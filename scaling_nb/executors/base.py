@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, Self
@@ -120,17 +120,17 @@ class JobQueue:
     Parameters
     ----------
     jobs : iterable of Job
-    memory : int, bytes, optional
-        What jobs in training may add together; one job is always admitted.
+    memory : mapping of str to int, bytes, optional
+        What jobs in training may add together on each device; one job is always admitted.
     """
 
-    def __init__(self, jobs: Iterable[Job], *, memory: int | None = None) -> None:
+    def __init__(self, jobs: Iterable[Job], *, memory: Mapping[str, int] | None = None) -> None:
         self._waiting = list(jobs)
-        self._running: list[Job] = []
-        self._memory = memory
+        self._running: list[tuple[Job, str]] = []
+        self._memory = memory or {}
         self._changed = threading.Condition()
 
-    def take(self, control: Control, *, wait: bool = True) -> Job | None:
+    def take(self, control: Control, *, wait: bool = True, device: str = "") -> Job | None:
         """Return the next job once there is memory for it, or None when there is none left.
 
         Parameters
@@ -138,6 +138,8 @@ class JobQueue:
         control : Control
         wait : bool
             False: None where no job may start now, too.
+        device : str
+            Where it will train.
 
         Raises
         ------
@@ -149,34 +151,36 @@ class JobQueue:
                 control.check()
                 if not self._waiting:
                     return None
-                if (job := self._first_that_fits()) is not None:
+                if (job := self._first_that_fits(device)) is not None:
                     self._waiting.remove(job)
-                    self._running.append(job)
+                    self._running.append((job, device))
                     return job
                 if not wait:
                     return None
                 self._changed.wait(0.1)
 
-    def _first_that_fits(self) -> Job | None:
-        if not self._running:
-            return self._waiting[0]
-        if any(job.alone for job in self._running):
+    def _first_that_fits(self, device: str) -> Job | None:
+        here = [job for job, where in self._running if where == device]
+        if any(job.alone for job in here):
             return None
-        used = sum(job.bytes for job in self._running)
-        busy = {job.specs[0].trunk_id for job in self._running}
+        used = sum(job.bytes for job in here)
+        busy = {job.specs[0].trunk_id for job, _ in self._running}
+        free = self._memory.get(device)
         for job in self._waiting:
-            if job.alone:
-                return None  # it waits for the rest to end, and nothing may overtake it forever
             if job.specs[0].trunk_id in busy:
                 continue
-            if self._memory is None or used + job.bytes <= self._memory:
+            if not here:
+                return job
+            if job.alone:
+                return None  # it waits for the rest to end, and nothing may overtake it forever
+            if free is None or used + job.bytes <= free:
                 return job
         return None
 
     def done(self, job: Job, again: Job | None = None) -> None:
         """Give back the memory of a job that was taken; `again` is what is left of it."""
         with self._changed:
-            self._running.remove(job)
+            self._running.remove(next(taken for taken in self._running if taken[0] == job))
             if again is not None and again.specs:
                 self._waiting.insert(0, again)
             self._changed.notify_all()
@@ -262,9 +266,10 @@ def work_off(
     control: Control,
     train: Callable[[Job, Emit], None],
     go_on: Callable[[], bool] = lambda: True,
+    device: str = "",
 ) -> None:
     """Take jobs and train them until there are none; those that ran out of memory come back."""
-    while go_on() and (job := jobs.take(control)) is not None:
+    while go_on() and (job := jobs.take(control, device=device)) is not None:
         again: Job | None = None
         ended = Ended(emit)
         try:

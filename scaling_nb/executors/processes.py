@@ -75,6 +75,7 @@ class ProcessExecutor:
                     control=control,
                     train=driver.train,
                     go_on=lambda: not errors,
+                    device=device,
                 )
             except BaseException as error:
                 errors.append(error)

@@ -73,6 +73,7 @@ class ThreadExecutor:
                         control=control,
                         train=train,
                         go_on=lambda: not errors,
+                        device=str(device),
                     )
             except BaseException as error:
                 errors.append(error)

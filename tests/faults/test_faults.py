@@ -66,6 +66,8 @@ def test_a_full_disk_pauses_the_sweep_and_nothing_is_lost(tiny_recipe, tmp_path,
     writer = connections[1]
     sweep = Sweep(tiny_recipe, plan, store=store, executor="inline")
     store.save_sweep(plan, tiny_recipe.parts())
+    # Fills the table's first page, so that the first piece of a curve already needs another.
+    store.append("filler", np.arange(335), np.zeros(335, np.float32))
     store.flush()
     # SQLite itself then answers as it does on a full disk.
     writer.execute("PRAGMA max_page_count = 1")
