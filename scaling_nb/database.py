@@ -108,6 +108,8 @@ class Database:
         tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master")}
         if "meta" in tables:
             self._check_version(connection)
+            # A read-only file is found out by a write alone.
+            connection.execute("UPDATE meta SET value = value WHERE key = 'schema'")
         elif tables:
             raise StoreError(f"{self.path} is an SQLite file, but no run store. Give another path.")
         else:

@@ -49,9 +49,10 @@ def cannot_open(path: Path, error: Exception) -> str:
 
 
 def _is_damaged(error: Exception) -> bool:
-    return isinstance(error, sqlite3.DatabaseError) and not isinstance(
-        error, sqlite3.OperationalError
-    )
+    if isinstance(error, sqlite3.OperationalError):
+        # Python's own complaint about a text; SQLite has not looked at it.
+        return "decode to UTF-8" in str(error)
+    return isinstance(error, sqlite3.DatabaseError)
 
 
 def remedy(path: Path, error: Exception) -> str:

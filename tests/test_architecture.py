@@ -43,7 +43,7 @@ ROOMS: dict[str, set[str]] = {
     "follower": {"store", "records", "events"},
     "running": {"store", "plan", "errors"},
     "metering": set(),
-    "salvage": {"store", "errors"},
+    "salvage": {"store", "errors", "plan", "records"},
     "recover_command": {"salvage"},
     "view": {"book", "errors", "events", "follower", "lease", "metering", "plan", "records",
              "status", "store"},

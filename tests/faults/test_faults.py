@@ -148,6 +148,28 @@ def test_a_corrupt_store_says_so_and_can_be_salvaged(tiny_recipe, tmp_path, keep
     assert "exists already" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("flipped", [b"\x01", b"\xa5"], ids=["text", "no text"])
+def test_a_run_whose_bytes_flipped_is_named_and_trained_again(tiny_recipe, tmp_path, flipped):
+    path = tmp_path / "runs.db"
+    sweep = finished(tiny_recipe, path, tiny_plan(tiny_recipe), executor="inline")
+    expected = losses(sweep)
+    sweep.store.close()
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+    data = bytearray(path.read_bytes())
+    at = data.find(b'"status": "finished"')
+    data[at - 40 : at - 20] = 20 * flipped
+    path.write_bytes(data)
+    with pytest.raises(StoreError, match="recover .*runs.db salvages"):
+        Sweep.open(path, tiny_recipe)
+    assert main(["recover", str(path)]) == 0
+    again = Sweep.open(tmp_path / "runs.recovered.db", tiny_recipe)
+    assert len(again.runs) == len(expected) - 1
+    assert again.start().wait(60)
+    assert losses(again) == expected
+
+
 def test_what_cannot_be_salvaged_is_said(tmp_path, capsys):
     (tmp_path / "runs.db").write_bytes(b"\x00" * 5000)
     assert main(["recover", str(tmp_path / "runs.db")]) == 1
