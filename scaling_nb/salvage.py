@@ -89,7 +89,7 @@ def _is_sound(table: str, row: tuple[Any, ...]) -> bool:
     try:
         match table:
             case "runs":
-                return Run(**json.loads(row[1])).run_id == row[0]
+                return bool(Run(**json.loads(row[1])).run_id == row[0])
             case "sweeps":
                 return bool(SweepPlan.from_dict(json.loads(row[1])).runs) and bool(
                     json.loads(row[2])

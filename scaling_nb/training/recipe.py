@@ -19,12 +19,13 @@ from ..cost import StepCost
 from ..errors import RecipeError
 from ..grid import SIZE_LADDER
 from ..records import content_hash
-from .batches import Batch, n_samples, seeded_globals
+from .batches import Batch, n_samples
 from .counting import FlopChoice, ModelSize, count_flops
 from .data import PreparedData, prepare_data
 from .devices import choose_device, worker_devices
 from .distributed import check_devices
 from .fingerprint import describe
+from .generators import seeded_globals
 from .lr_range import RangeTest, interpolate_rates, range_test
 from .optimizers import OptimizerChoice, build_optimizer, check_optimizer
 from .probe import (

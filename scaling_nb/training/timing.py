@@ -13,7 +13,7 @@ import torch
 
 from ..cost import StepCost
 from .devices import use_one_thread
-from .trainer import Trainable, Trainer, own_generator
+from .trainer import Trainable, Trainer
 
 _WARM_STEPS = 3
 _LEAST_STEPS = 8
@@ -42,7 +42,7 @@ def _measure(
     recipe: Trainable, value: int | float, lr: float | None, seed: int, together: Barrier
 ) -> tuple[list[float], float, int]:
     on_gpu = recipe.device.type == "cuda"
-    with use_one_thread(), own_generator(recipe, seed):
+    with use_one_thread():
         gc.collect()
         if on_gpu:
             torch.cuda.reset_peak_memory_stats(recipe.device)

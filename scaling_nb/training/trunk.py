@@ -22,7 +22,7 @@ from .distributed import Ranks
 from .memory import OutOfMemory, is_out_of_memory
 from .outcomes import failed, left_out, run_record
 from .schedules import cooldown_start
-from .trainer import CurvePiece, Snapshot, Trainable, Trainer, own_generator, seed_of
+from .trainer import CurvePiece, Snapshot, Trainable, Trainer, seed_of
 
 Emit = Callable[[Event], None]
 
@@ -77,8 +77,7 @@ def train_trunk(
         The job may be tried again; nothing was reported of the runs that have not ended.
     """
     job = _TrunkJob(recipe, specs, emit, control or Control(), checkpoint, every, more_follow)
-    with own_generator(recipe, seed_of(specs[0].trunk_id)):
-        job.train(device, micro_batches, ranks)
+    job.train(device, micro_batches, ranks)
 
 
 class _TrunkJob:
@@ -237,6 +236,7 @@ class _TrunkJob:
         """Save now and then, and do what a person asks; runs before every step."""
         self.control.refresh()
         if self.control.orders is not NO_ORDERS:
+            self.trainer.step_out()
             run_id = self.todo[0].run_id
             if self.control.orders.paused and not self.control.orders.cancelled:
                 self._save()
