@@ -35,6 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ScalingError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("\nstopped. What was trained is kept: run it again to go on.", file=sys.stderr)
+        return EXIT_INTERRUPTED
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -393,8 +393,10 @@ def _warn(runs: Sequence[RunSpec], budgets: Sequence[float]) -> None:
     repeated = [run for run in runs if run.epochs > 1]
     if repeated:
         most = max(run.epochs for run in repeated)
+        # 1.004 epochs are no "1 epochs".
+        times = f"up to {most:.3g} epochs" if most >= 1.005 else "by less than 1 % of it"
         warnings.warn(
-            f"{len(repeated)} of {len(runs)} runs repeat the data (up to {most:.2g} epochs). "
+            f"{len(repeated)} of {len(runs)} runs repeat the data ({times}). "
             "Repeated tokens are worth less than new ones: give more data, or smaller budgets.",
             ScalingWarning,
             stacklevel=3,

@@ -91,7 +91,7 @@ class SteeredSweep(SweepView):
         return f"{trouble}. {self.store.trouble_remedy}, then resume()"
 
     def _go_on(self) -> None:
-        if self._state == "paused":
+        if self._state == "paused" and not self._control.orders.cancelled:
             self._state, self._problem = "running", ""
             self._book.clock.interrupt()
             self._control.resume()

@@ -200,7 +200,7 @@ class Sweep(SteeredSweep):
                 )
             self._follow(holder)
             return
-        self._holder = None
+        self._holder, self._abandoned = None, False
         self._control = Control()
         self._done.clear()
         self._error, self._problem = None, ""

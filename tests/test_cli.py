@@ -69,6 +69,15 @@ def test_what_is_no_recipe_is_a_sentence_not_a_traceback(recipe_file, capsys, na
     assert re.search(message, error)
 
 
+def test_ctrl_c_before_training_is_a_sentence(recipe_file, capsys, monkeypatch):
+    def interrupt(name):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("scaling_nb.__main__._load_recipe", interrupt)
+    assert main(["plan", f"{recipe_file}:recipe", "--budgets", "1e6"]) == 130
+    assert "stopped. What was trained is kept" in capsys.readouterr().err
+
+
 def test_infeasible_budgets_are_a_sentence(recipe_file, capsys):
     assert main(["plan", f"{recipe_file}:recipe", "--budgets", "1"]) == 1
     assert "Budgets from" in capsys.readouterr().err

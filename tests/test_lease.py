@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from sweep_in_a_process import plan_of, recipe
 
-from scaling_nb import RunStore, Sweep, SweepError
+from scaling_nb import RunStore, Sweep, SweepError, follow
 from scaling_nb.events import RunFinished, RunStarted, StepLogged
 from scaling_nb.lease import STALE_SECONDS, Holder, Lease, current_holder
 
@@ -174,6 +174,29 @@ def test_a_process_that_wakes_after_it_was_taken_over_changes_nothing(tmp_path, 
     for run_id, tokens in curves.items():
         now = again.curve(run_id)[0].tolist()
         assert now == tokens == sorted(set(tokens))
+
+
+def test_following_a_process_that_is_killed_ends_with_every_run(tmp_path, capsys):
+    store = tmp_path / "runs.db"
+    first = subprocess.Popen(
+        [sys.executable, str(SCRIPT), str(store), "10"], stdout=subprocess.PIPE, text=True
+    )
+    assert first.stdout.readline().strip() == "training"
+    made = recipe()
+    sweep = Sweep(made, plan_of(made, 10), store=store, executor="inline")
+    assert sweep.watched
+
+    def kill(event):
+        if isinstance(event, StepLogged) and first.poll() is None:
+            first.kill()
+            first.wait()
+
+    sweep.events.connect(kill)
+    follow(sweep.start(), progress=False)
+    first.stdout.close()
+    assert sweep.state == "finished"
+    assert len(sweep.runs) == len(sweep.plan.runs)
+    assert "is gone, and runs are left" in capsys.readouterr().err
 
 
 def test_a_sweep_that_was_trained_elsewhere_since_it_was_made_trains_nothing_anew(tmp_path):

@@ -14,7 +14,7 @@ import torch
 from helpers import TinyLM, tiny_plan
 from torch.utils.data import IterableDataset
 
-from scaling_nb import Recipe, RunStore, StoreError, Sweep
+from scaling_nb import Recipe, RunStore, StoreError, Sweep, follow
 from scaling_nb.__main__ import main
 from scaling_nb.events import StepLogged
 from scaling_nb.executors import ThreadExecutor
@@ -87,6 +87,25 @@ def test_a_full_disk_pauses_the_sweep_and_nothing_is_lost(tiny_recipe, tmp_path,
     for spec in plan.runs:
         for mine, theirs in zip(again.curve(spec.run_id), expected.curve(spec.run_id), strict=True):
             assert np.array_equal(mine, theirs)
+
+
+def test_a_call_that_waits_says_that_the_disk_is_full_and_goes_on_when_it_is_not(
+    tiny_recipe, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr("scaling_nb.api.RETRY_SECONDS", 0.05)
+    sweep = Sweep(tiny_recipe, tiny_plan(tiny_recipe), store=tmp_path / "runs.db",
+                  checkpoint_every=0.01)  # fmt: skip
+    (tmp_path / "runs.checkpoints").write_text("a file in the folder's place")
+    thread = threading.Thread(target=follow, args=(sweep.start(),), kwargs={"progress": False})
+    thread.start()
+    said = []
+    until(lambda: said.append(capsys.readouterr().err) or "paused: " in "".join(said))
+    assert "no checkpoint can be written" in "".join(said)
+    assert "Make room, then resume(). It is tried again every 0.05 s" in "".join(said)
+    (tmp_path / "runs.checkpoints").unlink()
+    thread.join(60)
+    assert sweep.state == "finished"
+    assert len(sweep.runs) == len(sweep.plan.runs)
 
 
 def test_a_disk_that_takes_no_checkpoint_pauses_the_sweep(tiny_recipe, tmp_path):
