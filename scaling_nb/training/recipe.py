@@ -296,7 +296,7 @@ class Recipe:
     def _inspect(self, value: int | float) -> ModelSize | RecipeError:
         try:
             with seeded_globals(0):
-                counts, per_token = count_flops(
+                counts, per_token, unknown = count_flops(
                     lambda: self.build(value),
                     self.sample_batch(),
                     self.tokens_per_step,
@@ -307,7 +307,7 @@ class Recipe:
             return error
         except Exception as error:
             return RecipeError(f"{type(error).__name__}: {error}")
-        return ModelSize(value=value, counts=counts, flops_per_token=per_token)
+        return ModelSize(value=value, counts=counts, flops_per_token=per_token, uncounted=unknown)
 
     def learning_rates(self, values: Sequence[int | float]) -> dict[int | float, float | None]:
         """Return the peak rate of each size; None where the user's optimizer function decides.

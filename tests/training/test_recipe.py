@@ -71,6 +71,15 @@ def test_num_params_decides_the_total(pairs):
     assert recipe.inspect_size(2).counts.total == 123
 
 
+def test_num_params_that_fails_is_reported_with_its_cause(pairs):
+    class Wrong(Regressor):
+        def num_params(self):
+            return self.missing
+
+    with pytest.raises(RecipeError, match=r"num_params\(\) failed: AttributeError: .*missing"):
+        regression(pairs, Wrong)
+
+
 @pytest.mark.parametrize("claim", [0, -3, 1.5, "many", None, True])
 def test_num_params_must_be_a_positive_int(pairs, claim):
     with pytest.raises(RecipeError, match=r"num_params\(\) returned .* positive int"):
