@@ -167,6 +167,7 @@ def main() -> None:
     alone = plan_sweep(recipe, budgets, **settings)
     shared = plan_sweep(recipe, budgets, reuse="cooldown", **settings)
     warm_workers()
+    sweep(recipe, shared, "processes")  # the workers are warm, as they are in a notebook
     print(f"load {os.getloadavg()[0]:.1f}")
     if options.only in (None, "race"):
         race(recipe, alone, shared, options.rounds)
@@ -186,7 +187,6 @@ def race(recipe: Recipe, alone: SweepPlan, shared: SweepPlan, rounds: int) -> No
         "processes": lambda: sweep(recipe, alone, "processes"),
         "processes, trunks shared": lambda: sweep(recipe, shared, "processes"),
     }
-    sweep(recipe, shared, "processes")  # the workers are warm, as they are in a notebook
     load_before = os.getloadavg()[0]
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(rounds):

@@ -64,7 +64,7 @@ class Plannable(Protocol):
     @property
     def default_workers(self) -> int: ...
     def measure_step(
-        self, value: int | float, *, lr: float | None = None, workers: int = 1
+        self, value: int | float, *, lr: float | None = None, workers: int = 1, beside: int = 0
     ) -> StepCost: ...
 
 

@@ -11,7 +11,7 @@ from typing import Self
 from .cost import CostEstimate, estimate_cost
 from .errors import StoreError, SweepError
 from .events import Event, RunFailed, RunFinished, RunStarted, StepLogged, StorageFailed
-from .executors import Checkpointing, Executor, Job, JobQueue, make_executor, warm_up
+from .executors import Checkpointing, Executor, Job, JobQueue, make_executor, settle, warm_up
 from .executors.base import MEMORY_SHARE
 from .lease import Lease
 from .metering import Meter, Taken
@@ -24,7 +24,7 @@ from .steering import CANCELLING, SteeredSweep
 from .store import RunStore
 from .training.checkpoint import remove_folder, remove_leftovers
 from .training.control import Control, Stopped
-from .training.devices import free_memory, worker_devices
+from .training.devices import cpu_count, free_memory, worker_devices
 from .training.memory import run_bytes
 from .training.recipe import Recipe
 from .training.trunk import CHECKPOINT_SECONDS
@@ -240,11 +240,13 @@ class Sweep(SteeredSweep):
         jobs = [specs for specs, _ in order_jobs(self._book.open_jobs())]
         if not jobs:
             raise SweepError("every run has ended: there is nothing left to estimate.")
+        settle()
         estimate = estimate_cost(
             self.recipe,
             jobs,
             workers=self.executor.workers(self.recipe),
             side_by_side=None if self.executor.shares_interpreter else 1,
+            beside=0 if self.executor.remote else cpu_count() - 1,
             worker_bytes=self.executor.worker_bytes,
         )
         self._foreseen = estimate

@@ -120,3 +120,14 @@ def test_a_notebook_may_change_its_folder(tiny_recipe, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert len(sweep.curve(sweep.plan.runs[0].run_id)[0]) > 10
     assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_workers_are_warmed_as_a_sweep_is_made_that_has_something_to_train(
+    tiny_recipe, tmp_path, monkeypatch
+):
+    warmed = []
+    monkeypatch.setattr("scaling_nb.sweep.warm_up", lambda executor, _: warmed.append(executor))
+    sweep = finished(tiny_recipe, tmp_path / "runs.db", executor="inline")
+    assert warmed == [sweep.executor]
+    Sweep.open(tmp_path / "runs.db", tiny_recipe)
+    assert len(warmed) == 1

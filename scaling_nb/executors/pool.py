@@ -195,6 +195,15 @@ class WorkerPool:
                 return worker
             worker.stop()
 
+    def settle(self) -> None:
+        """Wait until every worker that was warmed is ready: until then they take the cores."""
+        with self._lock:
+            waiting = [worker for worker in self._idle if not worker.connected]
+            self._idle = [worker for worker in self._idle if worker.connected]
+        for worker in waiting:
+            worker.connect()
+            self.give_back(worker)
+
     def pids(self) -> list[int]:
         """Return the process ids of all living workers."""
         with self._lock:

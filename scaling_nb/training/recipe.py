@@ -344,10 +344,10 @@ class Recipe:
         return rate
 
     def measure_step(
-        self, value: int | float, *, lr: float | None = None, workers: int = 1
+        self, value: int | float, *, lr: float | None = None, workers: int = 1, beside: int = 0
     ) -> StepCost:
         """Time a few real steps of one size; see ``scaling_nb.training.timing``."""
-        return measure_step(self, value, lr=lr, workers=workers)
+        return measure_step(self, value, lr=lr, workers=workers, beside=beside)
 
     def can_branch(self, n_steps: int) -> bool:
         """Whether a run of `n_steps` can be a branch of a longer run's trunk."""
