@@ -29,8 +29,8 @@ def patterns(
 ) -> ImageData:
     """Draw random images, and classes by what 64 filters see in them, from plain to faint.
 
-    An image is 4 × 4 patches of random pixels. Filter k answers a patch p with
-    u_k·p + (u_k·p)²/2; its mean over the patches counts with a weight k^(−0.75), and the class is
+    An image is 4 × 4 patches of random pixels. Filter k answers a patch p with tanh(2 u_k·p);
+    its mean over the patches counts with a weight k^(−0.75), and the class is
     drawn from softmax(sharpness · Σ_k k^(−0.75) · V_kc · mean_k). So there is always a fainter
     filter left to learn, which is what makes a loss fall as a power of compute. CC0; the last
     tenth is held out.
@@ -70,7 +70,7 @@ def patterns(
         n = min(_CHUNK, n_images - start)
         patches = rng.normal(size=(n, _PATCHES, _PATCHES, side, side))
         seen = patches.reshape(n, _PATCHES**2, side * side) @ filters
-        answers = (seen + 0.5 * (seen**2 - 1)).mean(axis=1) * _PATCHES
+        answers = np.tanh(2 * seen).mean(axis=1) * _PATCHES
         # Adding Gumbel noise and taking the largest draws from the softmax.
         luck = -np.log(-np.log(rng.uniform(1e-12, 1, size=(n, n_classes))))
         labels[start : start + n] = (answers @ votes + luck).argmax(axis=1)
