@@ -79,6 +79,7 @@ def game_view(game: Game) -> widgets.VBox:
         table = game.runs.to_frame()[["run_id", "N", "D", "C", "loss"]]
         runs.value = table.to_html(index=False, float_format="{:.4g}".format) if len(table) else ""
         chart.show(draw_runs(game.runs))
+        chart.layout.display = "" if len(table) else "none"
 
     def show_truth() -> None:
         for part in (buy, commit, n, cost, choice):

@@ -212,10 +212,12 @@ def test_the_browser_gets_the_students_runs_and_not_the_truth(monkeypatch):
     Widget.close_all()
     game = Classroom("secret", noise=0.0)
     panel = game.view()
+    assert panel.parts["chart"].layout.display == "none"
     for size in (1.0, 2.0, 4.0):
         panel.parts["n"].value *= size
         panel.parts["buy"].click()
     assert len(game.runs) == 3
+    assert panel.parts["chart"].layout.display != "none"
     state = Widget.get_manager_state()["state"]
     assert len(state) > 15
     # The plotly library and styles have numbers of their own: code is no state.
