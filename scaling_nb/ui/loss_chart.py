@@ -11,6 +11,7 @@ from ..records import RunSpec
 from .board import Board
 from .boards import board_of
 from .live_chart import LiveChart, Trace
+from .panel import Panel
 from .snapshot import Snapshot
 from .ticker import shared_ticker
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 _DASHES = ("solid", "dash", "dot", "dashdot")
 
 
-class LossChart:
+class LossChart(Panel):
     """The live loss chart of a sweep.
 
     Parameters
@@ -41,7 +42,7 @@ class LossChart:
         self._sweep: Sweep | None = None
         self._known: dict[str, str] = {}
         self._stop_beat = shared_ticker().every(self.chart.publish)
-        self._detach = self.board.attach(self.update, self.chart.append)
+        self._detach = self.board.attach(self.update, self.chart)
 
     def update(self, snapshot: Snapshot) -> None:
         """Add lines for runs that began."""
@@ -60,7 +61,7 @@ class LossChart:
             for run_id in past:
                 tokens, loss = snapshot.sweep.curve(run_id)
                 if len(loss):
-                    self.chart.load(run_id, tokens, loss)
+                    self.chart.load(run_id, tokens, loss, took(snapshot, run_id, self.chart))
             if past:
                 self.chart.refresh()
         for run_id, state in snapshot.status.runs.items():
@@ -74,8 +75,27 @@ class LossChart:
 
     def close(self) -> None:
         """Stop following the sweep."""
-        self._detach()
+        super().close()
         self._stop_beat()
+
+
+def took(snapshot: Snapshot, run_id: str, chart: LiveChart) -> float:
+    """Return the seconds a run has taken so far.
+
+    One that trains, and that nobody here saw begin, is taken to have begun with the sweep.
+    """
+    if snapshot.runs is not None:
+        ids = snapshot.runs.columns["run_id"]
+        here = np.flatnonzero(ids == run_id)
+        if len(here):
+            return float(snapshot.runs.columns["seconds"][here[0]])
+    assert snapshot.sweep is not None
+    assert snapshot.status is not None
+    for run in snapshot.sweep.failures:
+        if run.run_id == run_id and np.isfinite(run.seconds):
+            return run.seconds
+    known = chart.clock(run_id)
+    return known if np.isfinite(known) else snapshot.status.elapsed
 
 
 def traces(specs: list[RunSpec], plan: tuple[RunSpec, ...]) -> list[Trace]:
