@@ -56,7 +56,8 @@ def control(dash, name):
 @pytest.mark.parametrize("side", ["smaller", "larger"])
 @pytest.mark.parametrize("method", ["isoflop", "log-huber"])
 def test_the_warnings_of_real_fits_have_a_remedy_on_the_right_side(tiny_recipe, side, method):
-    plan = tiny_plan(tiny_recipe, (4e6, 8e6, 1.6e7))
+    recipe = dataclasses.replace(tiny_recipe, sizes=[8, 16, 32])
+    plan = tiny_plan(recipe, (4e6, 8e6, 1.6e7))
     sign = 1.0 if side == "smaller" else -1.0
     runs = snb.RunTable.from_runs(
         snb.Run(
@@ -197,8 +198,7 @@ def test_the_remedy_button_adds_its_runs_and_trains_them(planned, settle):
     planned.board.settle()
     n = len(planned.sweep.plan.runs)
     note = FitWarning(
-        code="minimum_not_bracketed", message="m", remedy="r",
-        values={"budget": 4e6, "n_params": max(r.n_params for r in planned.sweep.plan.runs)},
+        code="minimum_uncertain", message="m", remedy="r", values={"budget": 4e6, "share": 0.2},
     )  # fmt: skip
     remedy = remedy_for(note, planned.sweep.plan)
     planned.fit_panel._heal_button(remedy).click()
