@@ -15,7 +15,6 @@ from scaling_nb.fit import FitWarning
 from scaling_nb.ui import boards
 from scaling_nb.ui.analysis import Question, analyse
 from scaling_nb.ui.board import Board
-from scaling_nb.ui.boards import board_of_recipe
 from scaling_nb.ui.choices import PlanChoice, make_plan, remedy_for
 from scaling_nb.ui.comms import contained
 from scaling_nb.ui.controls import Mirror
@@ -143,8 +142,10 @@ def test_a_refusal_stands_beside_the_buttons_and_is_said(
     planned, settle, executor, monkeypatch, caplog
 ):
     if executor == "fails":
+
         def fail(*_, **__):
             raise OSError("no such device")
+
         monkeypatch.setattr("scaling_nb.sweep.make_executor", fail)
     planned.board.executor = executor
     with caplog.at_level(logging.CRITICAL):
