@@ -207,7 +207,7 @@ def _add_minima(drawing: go.Figure, fit: IsoFlopFit, quantity: Quantity, k: int)
 
 
 def _add_seen(drawing: go.Figure, line: Frontier) -> None:
-    drawing.add_vrect(x0=line.seen[0], x1=line.seen[1], fillcolor=INK, opacity=0.08, line_width=0)
+    drawing.add_vrect(x0=line.seen[0], x1=line.seen[1], fillcolor=INK, opacity=0.18, line_width=0)
     drawing.add_annotation(
         x=np.log10(line.seen[1]),
         y=1,

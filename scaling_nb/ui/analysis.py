@@ -25,7 +25,7 @@ from ..fit import (
 from ..plots.diagnostics import plot_residuals
 from ..plots.frontier import plot_frontier
 from ..plots.isoflop import plot_isoflop
-from ..plots.style import INK, axis, colour, figure
+from ..plots.style import INK, axis, colour, figure, flop
 from ..records import RunTable
 from .asked import Asked
 
@@ -39,6 +39,14 @@ QUICK_RESAMPLES = 40
 """Enough to see the band move; the whole sample follows when it is still."""
 _POINTS, _QUICK_POINTS = 33, 13
 RESAMPLES = 1000
+
+
+NARROW: Mapping[str, object] = {
+    "margin": {"l": 60, "r": 10, "t": 36, "b": 45},
+    "title_font_size": 13,
+    "legend": {"orientation": "h", "x": 0, "y": -0.3, "yanchor": "top"},
+}
+"""Layout of charts side by side: the legend below, where it takes no width."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,7 +264,14 @@ def figures_of(analysis: Analysis) -> dict[str, go.Figure]:
     if law is not None:
         made["residuals"] = plot_residuals(law)
     for figure_ in made.values():
-        figure_.update_layout(margin={"l": 60, "r": 10, "t": 36, "b": 45}, title_font_size=13)
+        figure_.update_layout(**NARROW)
+    if "frontier" in made:
+        line = max((np.asarray(t.x, float) for t in made["frontier"].data), key=len)
+        low, high = np.log10([line.min(), line.max()])
+        at = 10.0 ** np.arange(np.floor(low), np.ceil(high) + 1)
+        made["frontier"].update_xaxes(tickvals=at, ticktext=[flop(float(c)) for c in at])
+        # The whole name is longer than the axis is high.
+        made["frontier"].update_yaxes(title_text="N* (parameters)")
     return made
 
 

@@ -22,7 +22,7 @@ from .panel import Panel
 from .snapshot import Snapshot
 from .take_away import RUNS, code_cell, latex, report, table_budgets
 from .ticker import shared_ticker
-from .wording import answer_html, details_html
+from .wording import answer_html, details_html, plain
 
 _DECADES = 5.0
 
@@ -49,7 +49,7 @@ class AnswerPanel(Panel):
                 w.FloatLogSlider(value=1e15, min=6, max=27, step=0.02, readout=False),
                 "compute C",
                 "The budget to answer for, FLOP",
-                "360px",
+                "240px",
             ),
             lambda value: self.board.ask(target=float(f"{value:.3g}")),
             around=_DECADES,
@@ -80,8 +80,8 @@ class AnswerPanel(Panel):
             ),
             lambda text: self._number(text, "inference_tokens"),
         )
-        self._answer = words(kind="snb-answer")
-        self._details = words()
+        self._answer = words(answer_html(None), "snb-answer")
+        self._details = words(kind="snb-line")
         self._table = words()
         self._code = w.Textarea(
             description="code cell",
@@ -123,12 +123,12 @@ class AnswerPanel(Panel):
         if snapshot.runs is not None and len(snapshot.runs):
             target = target_of(snapshot.runs, question)
             self._slider.show(target)
-            self._field.show(f"{target:.4g}")
+            self._field.show(plain(f"{target:.4g}"))
         for mirror, value in (
             (self._cap, question.max_tokens),
             (self._served, question.inference_tokens),
         ):
-            mirror.show("" if not value else f"{value:.4g}")
+            mirror.show("" if not value else plain(f"{value:.4g}"))
         if analysis is self._analysis:
             return
         self._analysis = analysis
@@ -216,7 +216,7 @@ def table_html(analysis: Analysis) -> str:
     asked = analysis.asked
     assert asked is not None
     table = allocation_table(asked, table_budgets(analysis))
-    text: str = table.to_html(index=False, border=0)
+    text = plain(table.to_html(index=False, border=0))
     served = analysis.question.inference_tokens
     head = (
         f"<p>C trains for a budget's loss with {count(served)} tokens served</p>" if served else ""

@@ -43,7 +43,8 @@ CSS = """
 .snb-panel table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 .snb-panel th, .snb-panel td { padding: 1px 9px; text-align: right; white-space: nowrap; }
 .snb-panel th { border-bottom: 1px solid var(--jp-border-color1); font-weight: 600; }
-.snb-panel .snb-scroll { overflow: auto; max-height: 230px; }
+.snb-panel .snb-scroll { overflow: auto; max-height: 230px; scrollbar-width: thin;
+  border: 1px solid var(--jp-border-color2); }
 .snb-panel .snb-code textarea { font-family: var(--jp-code-font-family); height: 13em;
   white-space: pre; }
 .snb-panel :focus-visible { outline: 2px solid #0072B2; outline-offset: 1px; }

@@ -22,7 +22,7 @@ from .snapshot import ALIVE, Snapshot
 from .take_away import code_cell, table_budgets
 from .ticker import shared_ticker
 from .train_panel import TrainPanel
-from .wording import answer_text, in_controls
+from .wording import answer_text, in_controls, plain
 
 if TYPE_CHECKING:
     import os
@@ -293,7 +293,9 @@ def static_html(snapshot: Snapshot) -> str:
     assert analysis is not None
     if analysis.answer is None or analysis.asked is None:
         return f"<p>{escape(analysis.problem)}</p>"
-    table = allocation_table(analysis.asked, table_budgets(analysis)).to_html(index=False, border=0)
+    table = plain(
+        allocation_table(analysis.asked, table_budgets(analysis)).to_html(index=False, border=0)
+    )
     notes = "".join(f"<li>{escape(in_controls(str(note)))}</li>" for note in analysis.warnings)
     doubts = f"<p>Before you rely on it:</p><ul>{notes}</ul>" if notes else ""
     return f"<p><b>{escape(answer_text(analysis))}</b></p>{table}{doubts}"

@@ -46,7 +46,7 @@ class FitPanel(Panel):
                 "method",
                 "Approach 2 fits a parabola to each IsoFLOP curve; Approach 3 fits "
                 "L = E + A/N^α + B/D^β to all runs at once",
-                "320px",
+                "285px",
             ),
             self._choose_method,
         )
@@ -55,7 +55,7 @@ class FitPanel(Panel):
                 w.Dropdown(options=[("free", "free"), ("fixed", "fixed")]),
                 "irreducible loss E",
                 "The loss that no model and no amount of data goes below: fitted, or held",
-                "220px",
+                "200px",
             ),
             self._hold,
         )
@@ -74,7 +74,7 @@ class FitPanel(Panel):
                     w.FloatSlider(value=0.35, min=low, max=high, step=0.005, readout_format=".3f"),
                     symbol,
                     f"Exponent {symbol} of the law, held where you put it",
-                    "300px",
+                    "260px",
                 ),
                 partial(self._drag, name),
             )
@@ -85,7 +85,7 @@ class FitPanel(Panel):
                 w.FloatSlider(value=1.0, min=0.0, max=4.0, step=0.005, readout_format=".3f"),
                 "E",
                 "Irreducible loss, nats per token, held where you put it",
-                "300px",
+                "260px",
             ),
             lambda value: self._drag("E", value),
         )
@@ -247,7 +247,7 @@ def numbers_html(analysis: Analysis | None) -> str:
     for name, value in fit.params.items():
         held = " (held)" if name in analysis.question.fixed else ""
         low, high = fit.intervals.get(name, (None, None))
-        span = "" if held or low is None else f" ({low:.3g} to {high:.3g})"
+        span = "" if held or low is None else f" ({low:.4g} to {high:.4g})"
         parts.append(f"{symbols.get(name, name)} = <b>{value:.4g}</b>{span}{held}")
     best = analysis.optimum
     if best is not None and analysis.question.fixed:
@@ -259,7 +259,11 @@ def numbers_html(analysis: Analysis | None) -> str:
 def _exponents(a: float, interval: Any, status: str, n_runs: int) -> str:
     if not math.isfinite(a):
         return f"{escape(status.replace('_', ' '))} · {n_runs} runs"
-    span = f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else ""
+    span = (
+        f" ({interval[0]:.3f} to {interval[1]:.3f})"
+        if interval and interval[1] > interval[0]
+        else ""
+    )
     tip = "how fast the best model size grows with compute: 0.5 means N and D grow alike"
     return (
         f'<span title="{tip}">N* ∝ C<sup>a</sup>, a = <b>{a:.3f}</b>{span}</span> · '

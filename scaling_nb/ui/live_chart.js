@@ -159,23 +159,29 @@ function smooth(values, weight) {
 
 function streamed(lines, view) {
   const shown = new Set();
-  return lines.map((line) => {
-    const { key, label, group, rank, colour, dash, width } = line.trace;
+  return lines.flatMap((line) => {
+    const { key, label, group, rank, colour, full, dash, width } = line.trace;
     const first = !shown.has(group);
     shown.add(group);
-    return {
+    const named = { name: group, legendgroup: group, legendrank: 1000 + rank };
+    const opacity = view.picked && view.picked !== group ? DIMMED : 1;
+    // The legend shows the group's colour, not the pale shade of its smallest model.
+    const entry = {
+      type: "scatter", mode: "lines", x: [null], y: [null], opacity, showlegend: true,
+      line: { color: full || colour, dash, width: 2.5 }, ...named,
+    };
+    const drawn = {
       type: "scatter",
       mode: "lines",
       x: X_AXES[view.x].read(line),
       y: smooth(line.y, view.smoothing),
-      name: group,
-      legendgroup: group,
-      showlegend: first,
-      legendrank: 1000 + rank,
-      opacity: view.picked && view.picked !== group ? DIMMED : 1,
+      ...named,
+      showlegend: false,
+      opacity,
       line: { color: colour, dash, width, simplify: true },
       hovertemplate: `${label}<br>%{x:.3s}: %{y:.4f}<extra>${key}</extra>`,
     };
+    return first ? [entry, drawn] : [drawn];
   });
 }
 
@@ -240,7 +246,7 @@ function control(bar, text, input, change) {
 function toolbar(view, redraw) {
   const bar = document.createElement("div");
   bar.style.cssText =
-    "display:flex;flex-wrap:wrap;gap:.2em 1em;align-items:center;color:var(--jp-ui-font-color1);" +
+    "display:flex;flex-wrap:wrap;gap:.2em .7em;align-items:center;color:var(--jp-ui-font-color1);" +
     "font-size:var(--jp-ui-font-size1,13px);min-height:26px";
   const make = (tag, props) => Object.assign(document.createElement(tag), props);
   const select = make("select", { title: "What the curves are drawn against" });
@@ -257,7 +263,7 @@ function toolbar(view, redraw) {
   control(bar, "log y", logY, (e) => redraw({ logY: e.checked }));
   const range = make("input", { type: "range", min: 0, max: 0.98, step: 0.02, value: view.smoothing });
   range.title = "Exponential moving average: how much of the past each point keeps";
-  range.style.width = "6em";
+  range.style.width = "4.5em";
   control(bar, "smoothing", range, (e) => redraw({ smoothing: Number(e.value) }));
   return bar;
 }
@@ -329,7 +335,7 @@ async function render({ model, el }) {
     const data = [...still, ...streamed(state.lines, view)];
     const layout = layoutOf(state, view, theme(el), model.get("height"), lassos);
     // Nothing leaves the machine: no button that uploads a chart.
-    const away = ["sendChartToCloud", "sendDataToCloud", ...(model.get("picks") ? [] : ["lasso2d", "select2d"])];
+    const away = ["sendChartToCloud", "sendDataToCloud", "zoomIn2d", "zoomOut2d", "autoScale2d", ...(model.get("picks") ? [] : ["lasso2d", "select2d"])];
     const config = { displaylogo: false, plotlyServerURL: "", modeBarButtonsToRemove: away };
     try {
       await Plotly.react(area, data, layout, config);

@@ -55,7 +55,8 @@ class Trace:
         Shown on hover; and in the legend, once for all traces of a group.
     rank : int
         Place in the legend.
-    colour, dash : str
+    colour, dash, full : str
+        `full` is the colour of the group in the legend; empty: that of its first trace.
     width : float, pixels
     scales : mapping of str to float
         What one unit of x is on each other axis: ``{"steps": 1 / tokens_per_step, ...}``.
@@ -67,6 +68,7 @@ class Trace:
     rank: int = 0
     colour: str
     dash: str = "solid"
+    full: str = ""
     width: float = 1.4
     scales: Mapping[str, float]
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import plotly.graph_objects as go
 
-from ..plots.style import COLOURS, axis, count, figure
+from ..plots.style import COLOURS, axis, count, figure, flop
 from ..records import RunSpec
+from .analysis import NARROW
 from .board import Board
 from .boards import board_of
 from .live_chart import LiveChart, Trace
@@ -35,8 +37,16 @@ class LossChart(Panel):
         drawing = figure(
             "Loss while training", axis("tokens seen"), axis("training loss", "nats per token")
         )
-        drawing.update_layout(margin={"l": 60, "r": 10, "t": 36, "b": 45}, title_font_size=13)
-        drawing.update_layout(legend={"title": {"text": "budget (FLOP)"}})
+        drawing.update_layout(**NARROW)
+        drawing.update_layout(legend={"title": {"text": "budget (FLOP) "}})
+        drawing.update_xaxes(exponentformat="SI")
+        self._drawing = go.Figure(drawing)
+        drawing.add_annotation(
+            text="a line for each run, once it trains",
+            x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False,
+        )  # fmt: skip
+        drawing.update_xaxes(range=[0, 1], showticklabels=False)
+        drawing.update_yaxes(range=[0, 1], showticklabels=False)
         self.chart = LiveChart("training loss of every run", drawing, height=height, controls=True)
         self.widget = self.chart
         self._sweep: Sweep | None = None
@@ -55,6 +65,7 @@ class LossChart(Panel):
         specs = {run.run_id: run for run in snapshot.sweep.plan.runs}
         new = [run_id for run_id in started if run_id not in self._known and run_id in specs]
         if new:
+            self.chart.show(self._drawing)
             self.chart.add(traces([specs[k] for k in new], snapshot.sweep.plan.runs))
             # A run that is older than this chart has a past; its first steps are on their way.
             past = [k for k in new if started[k] != "running" or len(new) > 4 or not self._known]
@@ -110,8 +121,9 @@ def traces(specs: list[RunSpec], plan: tuple[RunSpec, ...]) -> list[Trace]:
             Trace(
                 key=spec.run_id,
                 label=f"N {count(spec.n_params)}, seed {spec.seed}",
-                group=f"{spec.budget:.3g}",
+                group=flop(spec.budget),
                 rank=place,
+                full=COLOURS[place % len(COLOURS)],
                 colour=shaded(COLOURS[place % len(COLOURS)], shade),
                 dash=_DASHES[place // len(COLOURS) % len(_DASHES)],
                 scales={"steps": 1 / spec.tokens_per_step, "flops": spec.flops_per_token},

@@ -40,16 +40,16 @@ class PlanPanel(Panel):
         self.board = board_of(source)
         choose = self.board.choose
         low = labelled(
-            w.FloatLogSlider(value=1e12, min=9, max=16, step=0.05, readout_format=".1e"),
+            w.FloatLogSlider(value=1e12, min=9, max=16, step=0.02, readout=False),
             "budgets from",
             "Smallest compute budget C, FLOP: each budget gives one IsoFLOP curve",
-            "400px",
+            "250px",
         )
         high = labelled(
-            w.FloatLogSlider(value=1e13, min=9, max=16, step=0.05, readout_format=".1e"),
+            w.FloatLogSlider(value=1e13, min=9, max=16, step=0.02, readout=False),
             "to",
             "Largest compute budget, FLOP; the wider the range, the surer the exponents",
-            "360px",
+            "190px",
         )
         number = labelled(
             w.BoundedIntText(value=4, min=1, max=20),
@@ -64,7 +64,7 @@ class PlanPanel(Panel):
             w.Text(placeholder="1e12, 3e12, 1e13", continuous_update=False),
             "or typed",
             "Budgets in FLOP, or a range such as 1e12 to 1e13 x 4",
-            "250px",
+            "230px",
         )
         self._typed = Mirror(typed, self._parse)
         self._n_sizes = Mirror(

@@ -11,6 +11,7 @@ from ..plots.style import count, flop
 from .analysis import Analysis
 
 _FLOP_UNIT = " FLOP"
+_SHORT = 160
 _CONTROLS = (
     (r"use fit_law on all runs", "use Approach 3"),
     (r"(use|prefer) fit_law(, which needs none)?", r"use Approach 3"),
@@ -35,7 +36,12 @@ def in_controls(text: str) -> str:
     """Return a sentence of the fits with what to press in place of what to call."""
     for pattern, words in _CONTROLS:
         text = re.sub(pattern, words, text)
-    return text
+    return plain(text)
+
+
+def plain(text: str) -> str:
+    """Return a text whose powers of ten read as they are typed: ``1e20``, not ``1e+20``."""
+    return re.sub(r"(\d)e\+0*(\d)", r"\1e\2", text)
 
 
 def wants_approach_3(note: FitWarning, method: str) -> bool:
@@ -56,6 +62,8 @@ def answer_html(analysis: Analysis | None) -> str:
     a = analysis.answer
     if a is None:
         said = in_controls(analysis.problem) or "no answer yet"
+        if analysis.fit is not None and analysis.fit.warnings and len(said) > _SHORT:
+            said = "no answer yet: the sentences under 3 FIT say why, and what would help"
         return f'<span class="snb-muted">{escape(said)}</span>'
     budget = f"<b>C = {flop(analysis.target)}</b>{_FLOP_UNIT}"
     if a.inference_tokens:
