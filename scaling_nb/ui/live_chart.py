@@ -125,7 +125,7 @@ class LiveChart(anywidget.AnyWidget):
     _esm = Path(__file__).with_suffix(".js")
     label = traitlets.Unicode("").tag(sync=True)
     summary = traitlets.Unicode("").tag(sync=True)
-    height = traitlets.Int(320).tag(sync=True)
+    height = traitlets.Int(350).tag(sync=True)
     controls = traitlets.Bool(False).tag(sync=True)
     picks = traitlets.Bool(False).tag(sync=True)
 
@@ -134,7 +134,7 @@ class LiveChart(anywidget.AnyWidget):
         label: str,
         figure: go.Figure | None = None,
         *,
-        height: int = 320,
+        height: int = 350,
         controls: bool = False,
     ) -> None:
         self._lock = threading.Lock()

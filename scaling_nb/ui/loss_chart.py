@@ -32,7 +32,7 @@ class LossChart(Panel):
     height : int, pixels
     """
 
-    def __init__(self, source: Sweep | Board | Any, *, height: int = 320) -> None:
+    def __init__(self, source: Sweep | Board | Any, *, height: int = 350) -> None:
         self.board = board_of(source)
         drawing = figure(
             "Loss while training", axis("tokens seen"), axis("training loss", "nats per token")
