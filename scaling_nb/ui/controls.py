@@ -35,6 +35,7 @@ CSS = """
   min-height: 3.2em; }
 .snb-panel .snb-line, .snb-panel .snb-hint { min-height: 1.5em; }
 .snb-panel .snb-hint { color: var(--jp-ui-font-color2); font-size: .92em; }
+.snb-panel sup { line-height: 0; }
 /* While runs train, sentences come and go: what is below must not move with them. */
 .snb-panel .snb-notes.snb-alive { height: 7em; overflow-y: auto; }
 .snb-panel .jupyter-widget-Collapse-header:focus-visible { outline: 2px solid #0072B2; }

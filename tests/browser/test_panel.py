@@ -16,6 +16,16 @@ def test_a_person_gets_from_a_plan_to_an_answer(lab):
     lab.run_all()
     start = lab.page.locator("button:has-text('start'):not([disabled])")
     start.wait_for(timeout=90_000)
+    # The plan is chosen on the page: what is impossible is answered there, and cannot start.
+    typed = lab.page.get_by_placeholder("1e12, 3e12, 1e13")
+    typed.fill("1e3")
+    typed.press("Enter")
+    lab.page.wait_for_selector("button:has-text('start')[disabled]")
+    lab.page.wait_for_selector(".snb-warn:has-text('feasible')")
+    typed.fill("4e6, 8e6, 1.6e7")
+    typed.press("Enter")
+    lab.page.wait_for_selector(".snb-panel :text('C = 4e6, 8e6, 1.6e7 FLOP')")
+    start.wait_for()
     start.click()
     points = "() => Number(document.querySelector('.snb-chart')?.dataset.points)"
     wait(lab, f"{points} > 20")

@@ -395,3 +395,25 @@ def test_a_panel_alone_is_shown_with_its_style(name, planned, table, capsys):
     assert panel.widget in frame.children
     assert "<style>" in frame.children[0].value
     panel.close()
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"inference_tokens": 1e12},
+        {"fixed": {"alpha": 0.4, "beta": 0.4, "E": 1.7}},
+        {"max_tokens": 1e10},
+    ],
+)
+def test_the_code_cell_gives_the_answer_of_every_question(table, tmp_path, monkeypatch, asked):
+    monkeypatch.chdir(tmp_path)
+    dash = snb.Dashboard(runs=table, target=1e20)
+    dash.board.ask(method="log-huber", **asked)
+    shown = dash.board.settle().analysis.answer
+    table.to_csv("scaling_runs.csv")
+    names: dict = {}
+    exec(dash.code.replace("print(answer)", ""), names)
+    for name in ("compute", "n_params", "n_tokens", "loss"):
+        assert getattr(names["answer"], name) == pytest.approx(getattr(shown, name), rel=1e-9)
+    dash.close()
+    dash.board.close()
