@@ -56,6 +56,9 @@ class SweepPlan:
         Whether runs of one size and seed share a training trunk.
     recipe : Recipe or None
         What :meth:`estimate` measures; no part of the content.
+    options : mapping
+        What :func:`plan_sweep` was asked for besides budgets and seeds, to plan alike again; no
+        part of the content.
     """
 
     runs: tuple[RunSpec, ...] = field(repr=False)
@@ -70,11 +73,12 @@ class SweepPlan:
     _estimates: list[CostEstimate] = field(
         default_factory=list, init=False, repr=False, compare=False
     )
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def plan_id(self) -> str:
         """Content hash of the runs and their labels."""
-        return content_hash(self.to_dict())
+        return content_hash({k: v for k, v in self.to_dict().items() if k != "options"})
 
     @property
     def total_flops(self) -> float:
@@ -127,6 +131,7 @@ class SweepPlan:
             "budgets": list(self.budgets),
             "runs": [run.to_dict() for run in self.runs],
             "skipped": [asdict(skipped) for skipped in self.skipped],
+            "options": dict(self.options),
         }
 
     @classmethod
@@ -313,6 +318,13 @@ def plan_sweep(
         reuse=reuse,
         skipped=tuple(skipped + twice),
         recipe=recipe,
+        options={
+            "n_sizes": n_sizes,
+            "min_steps": bounds.min_steps,
+            "tokens_per_param": list(bounds.tokens_per_param),
+            "max_epochs": bounds.max_epochs,
+            "size_multiple": size_multiple,
+        },
     )
 
 
