@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from ..errors import FitError
 from ..records import RunTable
 from .design import FEWEST_GROUPS
-from .newton import Problem, Solution, active_set, evaluate, minimise
+from .newton import Solution, active_set, minimise
+from .problem import Problem, evaluate
 
 Floats = NDArray[np.float64]
 

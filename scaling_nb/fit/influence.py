@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .bootstrap import refit, run_scores
-from .newton import Problem, active_set, evaluate
+from .newton import active_set
 from .notes import FitWarning
+from .problem import Problem, evaluate
 
 Floats = NDArray[np.float64]
 

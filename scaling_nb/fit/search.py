@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from ..errors import FitError
 from ..laws import Constraints, Law
 from ..records import RunTable
-from .newton import Problem, Solution, make_problem, minimise
+from .newton import Solution, minimise
 from .objective import Objective
+from .problem import Problem, make_problem
 
 Floats = NDArray[np.float64]
 _SUBSAMPLE = 4000

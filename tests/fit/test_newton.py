@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from scaling_nb.fit.newton import active_set, evaluate, make_problem, minimise, values
+from scaling_nb.fit.newton import active_set, minimise
 from scaling_nb.fit.objective import Objective
+from scaling_nb.fit.problem import evaluate, make_problem, values
 from scaling_nb.laws import ChinchillaLaw, Constraints
 
 LAW = ChinchillaLaw()
