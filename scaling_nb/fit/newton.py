@@ -21,9 +21,11 @@ from .problem import Problem, evaluate, project, values
 _MAX_ITERATIONS = 200
 _TINY = 1e-300
 _ON_BOUND = 1e-12
+_SHORTER = np.array([0.5, 0.2, 0.06, 0.01])
+_LONGER = np.array([3.0, 10.0, 30.0, 100.0])
 _DAMPINGS = np.array([0.0, 0.1, 1.0, 1.0 + 1e-6, 1.0 + 1e-3])
-_LENGTHS = np.array([3.0, 1.0, 0.3, 0.1, 0.01, 0.001])
-_WHOLE = 0.3
+_LENGTHS = np.array([3.0, 1.0, 0.3, 0.05, 0.003])
+_CRAWL = 0.05
 _LEAST = 1e-9
 _LEVEL = 1e-12
 _STUCK = 1e8
@@ -98,36 +100,39 @@ def minimise(
             small = np.max(np.abs(step) / (np.abs(trial) + 1e-3), axis=1) < 1e-13
             flat = (-slope <= tolerance * value[live] + _TINY) & (lam[live] < 0.5)
             found = np.zeros(len(live), dtype=bool)
-            whole = better.copy()
-            blend = lam[live]
-            searched = ~(better & convex) & ~small
-            if searched.any():
-                at = np.flatnonzero(searched)
+            blend = np.where(better, _relax(lam[live]), _stiffen(lam[live]))
+            wanting = ~(better & convex) & ~small
+            for search in (_along, _around) if wanting.any() else ():
+                at = np.flatnonzero(wanting)
+                if not len(at):
+                    break
                 here = live[at]
-                best, low, used, length = _look_around(
-                    problem,
-                    (z[here], gradient[here], hessian[here], gauss[here]),
-                    w if w.ndim == 1 else w[at],
-                    blend[at],
-                    linear,
-                    frozen,
-                )
-                gain = low < np.where(better[at], new[0][at], value[here]) - floor[at]
+                w_at = w if w.ndim == 1 else w[at]
+                at_hand = np.where(better[at] | found[at], new[0][at], value[here])
+                if search is _along:
+                    best, low, used = _along(
+                        problem, z[here], step[at], w_at, lam[here], better[at]
+                    )
+                else:
+                    state = z[here], gradient[here], hessian[here], gauss[here]
+                    best, low, used = _around(problem, state, w_at, lam[here], linear, frozen)
+                gain = low < at_hand - floor[at]
                 hit = at[gain]
                 if len(hit):
                     found[hit] = True
-                    whole[hit] = length[gain] >= _WHOLE
                     blend[hit] = used[gain]
                     trial[hit] = best[gain]
                     w_hit = w if w.ndim == 1 else w[hit]
                     for array, fresh in zip(new, evaluate(problem, trial[hit], w_hit), strict=True):
                         array[hit] = fresh
+                # A step of which only a small part is good crawls along a bent valley.
+                wanting &= ~better & (value[live] - new[0] < -_CRAWL * slope)
             moved = better | found
             taken = live[moved]
             z[taken] = trial[moved]
             for old, fresh in zip((value, gradient, hessian, gauss), new, strict=True):
                 old[taken] = fresh[moved]
-            lam[live] = np.where(whole, _relax(blend), np.where(found, blend, _stiffen(blend)))
+            lam[live] = blend
             level = ~moved & (-slope <= np.maximum(_LEVEL * value[live], floor))
             stuck = ~moved & (lam[live] > _STUCK)
             ended = (better & convex & (small | flat)) | (~better & small) | level | stuck
@@ -161,48 +166,66 @@ def _into_box(problem: Problem, z: Floats) -> Floats:
     return np.where(inside > problem.upper - _ON_BOUND, problem.upper, inside)
 
 
-def _look_around(
+def _along(
+    problem: Problem,
+    z: Floats,
+    step: Floats,
+    weight: Floats,
+    lam: Floats,
+    better: NDArray[np.bool_],
+) -> tuple[Floats, Floats, Floats]:
+    """Return the best of several lengths of each step, its value, and the damping to go on with.
+
+    Shorter ones where the step failed, else longer ones: where the matrix was repaired its
+    length means little.
+    """
+    lengths = np.where(better[:, None], _LONGER, _SHORTER)
+    points = _into_box(problem, z[:, None] + lengths[:, :, None] * step[:, None])
+    best, low, _ = _lowest(problem, points, weight)
+    return best, low, np.where(better, _relax(lam), np.clip(3.0 * lam, 0.1, np.maximum(1.0, lam)))
+
+
+def _around(
     problem: Problem,
     state: tuple[Floats, Floats, Floats, Floats],
     weight: Floats,
     lam: Floats,
     linear: NDArray[np.bool_],
     frozen: NDArray[np.bool_] | None,
-) -> tuple[Floats, Floats, Floats, Floats]:
-    """Try several dampings and several lengths of each step; return the best point of each member.
+) -> tuple[Floats, Floats, Floats]:
+    """Return the best over several dampings and lengths, its value and its damping.
 
     Where some coordinates are linear the points lie on the curve on which these are refitted:
     a valley that bends in all coordinates is straight in the others.
-
-    Returns
-    -------
-    z : ndarray, shape (n_batch, n_free)
-    value, lam, length : ndarray, shape (n_batch,)
     """
-    z, gradient, hessian, gauss = state
+    z = state[0]
     batch, q = z.shape
-    tried = np.concatenate([np.tile(_DAMPINGS, (batch, 1)), lam[:, None]], axis=1)
-    m = tried.shape[1]
-    step, _, _ = _step(
-        problem, *(np.repeat(x, m, axis=0) for x in state), tried.ravel(), frozen
-    )
-    k = m * len(_LENGTHS)
+    m = len(_DAMPINGS)
+    tried = np.tile(_DAMPINGS, batch)
+    step, _, _ = _step(problem, *(np.repeat(x, m, axis=0) for x in state), tried, frozen)
     points = _into_box(
         problem, z[:, None, None] + _LENGTHS[:, None] * step.reshape(batch, m, 1, q)
-    ).reshape(-1, q)
-    w = weight if weight.ndim == 1 else np.repeat(weight, k, axis=0)
+    ).reshape(batch, -1, q)
+    k = points.shape[1]
     if linear.any():
-        points = _into_box(problem, project(problem, points, np.repeat(z, k, axis=0), w, linear))
-    value = values(problem, points, w).reshape(batch, k)
+        w = weight if weight.ndim == 1 else np.repeat(weight, k, axis=0)
+        flat = project(problem, points.reshape(-1, q), np.repeat(z, k, axis=0), w, linear)
+        points = _into_box(problem, flat).reshape(batch, k, q)
+    best, low, which = _lowest(problem, points, weight)
+    return best, low, _DAMPINGS[which // len(_LENGTHS)]
+
+
+def _lowest(
+    problem: Problem, points: Floats, weight: Floats
+) -> tuple[Floats, Floats, NDArray[np.intp]]:
+    """Return each member's best point of several, its value and its place; (n_batch, k, n_free)."""
+    batch, k, q = points.shape
+    w = weight if weight.ndim == 1 else np.repeat(weight, k, axis=0)
+    value = values(problem, points.reshape(-1, q), w).reshape(batch, k)
     value = np.where(np.isnan(value), np.inf, value)
     best = value.argmin(axis=1)
     rows = np.arange(batch)
-    return (
-        points.reshape(batch, k, q)[rows, best],
-        value[rows, best],
-        tried[rows, best // len(_LENGTHS)],
-        _LENGTHS[best % len(_LENGTHS)],
-    )
+    return points[rows, best], value[rows, best], best
 
 
 def _relax(lam: Floats) -> Floats:

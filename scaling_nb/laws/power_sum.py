@@ -19,8 +19,9 @@ from .least_squares import non_negative
 
 GRID_POINTS = 48
 """Exponents on each axis of the grid."""
-_GRID = np.geomspace(0.01, 2.5, GRID_POINTS)
+_GRID = np.geomspace(0.005, 3.0, GRID_POINTS)
 _MAX_STARTS = 8
+_MOST_MINIMA = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +130,9 @@ class PowerSumSurface(Surface):
         held = [fixed.get(name) for name in self.names[: first + k]]
         tied = k == 2 and set(self.names[first + k :]) <= set(constraints.shared)
         points, cost, coefficients = _project(self, exponents, held, tied, loss, weight)
-        best = _local_minima(cost)
-        return np.column_stack([coefficients[best], points[best]])
+        best = local_minima(cost)
+        theta = np.column_stack([coefficients[best], points[best]])
+        return theta[_different(theta, first, k)][:_MAX_STARTS]
 
     def to_params(self, theta: Floats) -> Floats:
         """Return A = A' exp(α centre)."""
@@ -205,7 +207,7 @@ def _project(
     return points, cost, np.moveaxis(coefficients, 0, -1)
 
 
-def _local_minima(cost: Floats) -> tuple[NDArray[np.intp], ...]:
+def local_minima(cost: Floats) -> tuple[NDArray[np.intp], ...]:
     """Return indices of grid points no higher than any neighbour, the lowest first."""
     padded = np.pad(cost, 1, constant_values=np.inf)
     lowest = np.ones(cost.shape, dtype=bool)
@@ -216,5 +218,16 @@ def _local_minima(cost: Floats) -> tuple[NDArray[np.intp], ...]:
         neighbour = tuple(slice(o, o + size) for o, size in zip(offset, cost.shape, strict=True))
         lowest &= padded[middle] <= padded[neighbour]
     indices = np.nonzero(lowest & np.isfinite(cost))
-    order = np.argsort(cost[indices], kind="stable")[:_MAX_STARTS]
+    order = np.argsort(cost[indices], kind="stable")[:_MOST_MINIMA]
     return tuple(axis[order] for axis in indices)
+
+
+def _different(theta: Floats, first: int, k: int) -> list[int]:
+    """Return which starts differ by more than the exponent of a term that is zero."""
+    bare = np.array(theta)
+    bare[:, first + k :][theta[:, first : first + k] == 0] = 0.0
+    kept: list[int] = []
+    for i, row in enumerate(bare):
+        if not any(np.allclose(row, bare[j], rtol=1e-9, atol=0.0) for j in kept):
+            kept.append(i)
+    return kept

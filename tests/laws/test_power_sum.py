@@ -7,7 +7,7 @@ from scipy.optimize import nnls
 
 from scaling_nb.laws import ChinchillaLaw, Constraints, PowerLaw
 from scaling_nb.laws.least_squares import non_negative
-from scaling_nb.laws.power_sum import _local_minima
+from scaling_nb.laws.power_sum import local_minima
 
 
 def design(seed: int, n: int = 30) -> dict[str, np.ndarray]:
@@ -36,9 +36,9 @@ def test_held_coefficients_stay():
     np.testing.assert_allclose(best[:, 0], [1.0, 2.0, 3.0], rtol=1e-9)
 
 
-def test_local_minima_come_lowest_first_and_edges_count():
+def testlocal_minima_come_lowest_first_and_edges_count():
     cost = np.array([[3.0, 9.0, 1.0], [9.0, 9.0, 9.0], [2.0, 9.0, 9.5]])
-    rows, columns = _local_minima(cost)
+    rows, columns = local_minima(cost)
     assert list(zip(rows.tolist(), columns.tolist(), strict=True)) == [(0, 2), (2, 0), (0, 0)]
 
 
