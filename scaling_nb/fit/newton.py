@@ -29,6 +29,8 @@ _CRAWL = 0.05
 _LEAST = 1e-9
 _LEVEL = 1e-12
 _STUCK = 1e8
+_PERFECT = 1e-26
+_POLISH = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ def minimise(
     weight: Floats,
     *,
     damping: float = 1.0,
-    tolerance: float = 1e-14,
+    tolerance: float = 1e-12,
     frozen: NDArray[np.bool_] | None = None,
     max_iterations: int = _MAX_ITERATIONS,
 ) -> Solution:
@@ -80,10 +82,10 @@ def minimise(
     with np.errstate(over="ignore", invalid="ignore"):
         value, gradient, hessian, gauss = evaluate(problem, z, weight)
         done = np.zeros(len(z), dtype=bool)
-        perfect = _perfect(problem, weight) if weight.ndim == 1 and frozen is None else -1.0
         good = np.full(len(z), not z.shape[1])
         lam = np.full(len(z), damping)
         size = _size(problem, weight)
+        polish = np.zeros(len(z), dtype=int)
         linear = problem.linear if frozen is None else problem.linear & ~frozen
         for _ in range(max_iterations if z.shape[1] else 0):
             live = np.flatnonzero(~done)
@@ -135,11 +137,16 @@ def minimise(
             lam[live] = blend
             level = ~moved & (-slope <= np.maximum(_LEVEL * value[live], floor))
             stuck = ~moved & (lam[live] > _STUCK)
+            # Residuals that are rounding never get flat.
+            exact = value[live] <= _PERFECT * (size if w.ndim == 1 else size[live])
+            polish[live] += exact
             ended = (better & convex & (small | flat)) | (~better & small) | level | stuck
+            ended |= polish[live] > _POLISH
             good[live] = ended & ~stuck
             done[live] = ended
-            if weight.ndim == 1 and np.any(value[good & done] <= perfect):
-                break
+            if frozen is None and weight.ndim == 1 and (good & done)[live][exact].any():
+                good[live[exact]] = True
+                break  # No other start can do better.
     return Solution(z, value, gradient, hessian, gauss, good)
 
 
@@ -148,11 +155,6 @@ def _size(problem: Problem, weight: Floats) -> Any:
     if problem.objective.name == "log-huber":
         return weight.sum(axis=-1)
     return weight @ problem.observed**2
-
-
-def _perfect(problem: Problem, weight: Floats) -> float:
-    """Return the objective of residuals that are rounding: no other start can do better."""
-    return 1e-26 * float(_size(problem, weight))
 
 
 def _rounding(size: Any, value: Floats) -> Floats:

@@ -18,7 +18,7 @@ from .problem import Problem, make_problem, project, values
 
 Floats = NDArray[np.float64]
 _SUBSAMPLE = 4000
-_OUTLYING = 6.0
+_OUTLYING = 25.0
 _BEYOND = 2.0
 _FEW = 64
 _SHARES = (1.0, 0.1)

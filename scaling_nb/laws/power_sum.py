@@ -132,7 +132,7 @@ class PowerSumSurface(Surface):
         points, cost, coefficients = _project(self, exponents, held, tied, loss, weight)
         best = local_minima(cost)
         theta = np.column_stack([coefficients[best], points[best]])
-        return theta[_different(theta, first, k)][:_MAX_STARTS]
+        return theta[_different(theta, first, k)]
 
     def to_params(self, theta: Floats) -> Floats:
         """Return A = A' exp(α centre)."""
@@ -228,6 +228,9 @@ def _different(theta: Floats, first: int, k: int) -> list[int]:
     bare[:, first + k :][theta[:, first : first + k] == 0] = 0.0
     kept: list[int] = []
     for i, row in enumerate(bare):
-        if not any(np.allclose(row, bare[j], rtol=1e-9, atol=0.0) for j in kept):
+        far = np.abs(bare[kept] - row) > 1e-9 * np.abs(row)
+        if far.any(axis=1).all():
             kept.append(i)
+        if len(kept) == _MAX_STARTS:
+            break
     return kept
