@@ -104,7 +104,8 @@ def backtest(
     """
     table = as_table(runs)
     hide, threshold = hidden_runs(table, n_budgets)
-    if hide.all():
+    reach = reach_of(table, hide)
+    if reach is None:
         raise TooFewRunsError(
             "every run is of the largest budget, so nothing is left to fit. Add smaller budgets."
         )
@@ -118,5 +119,5 @@ def backtest(
         observed=np.asarray(table.L[hide], dtype=float),
         predicted=np.asarray(fit.law.loss(fit.params, inputs), dtype=float),
         threshold=threshold,
-        extrapolation=reach_of(table, hide),
+        extrapolation=reach,
     )

@@ -52,9 +52,9 @@ class Evidence:
     at_bound_share : float
         Of resamples on a bound.
     exponent : ndarray or None
-        Bootstrap sample of a.
+        Sample of a: the bootstrap's, or the normal approximation's.
     log_n_star : ndarray or None
-        Bootstrap sample of ln N* at the largest compute among the runs.
+        The same of ln N* at the largest compute among the runs.
     """
 
     n_runs: int
@@ -108,6 +108,8 @@ def modes(sample: Floats) -> list[float]:
                 kept[-1] = int(peak)
         else:
             kept.append(int(peak))
+    if len(kept) < 2:
+        return [float(np.median(sample))]
     edges = [grid[a + int(np.argmin(density[a : b + 1]))] for a, b in pairwise(kept)]
     counts = np.diff(np.searchsorted(sample, [-np.inf, *edges, np.inf]))
     return [float(grid[k]) for k, c in zip(kept, counts, strict=True) if c >= 0.1 * len(sample)]

@@ -10,19 +10,22 @@ from numpy.typing import NDArray
 
 from ..laws import Law
 from ..records import RunTable
-from .bootstrap import Resampled
+from .bootstrap import Resampled, linearised
 from .compute import FlopModel
 from .design import check_design, is_collinear
 from .diagnose import STEEP, Evidence, FittedStatus, describe_floor, judge, scaled_condition
 from .frontier import optimum as optimal_split
-from .influence import describe_drivers, find_drivers, find_outliers
+from .influence import describe_drivers, find_drivers
 from .newton import active_set
 from .notes import FitWarning
+from .outliers import find_outliers
 from .profile import Profile, noise_unit, profile, profile_exponent
 from .search import Optimum
 
 Floats = NDArray[np.float64]
 _MOST_RUNS = 20_000
+_STAND_IN = 200
+"""Draws from the normal approximation that stand in for a bootstrap where there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,31 +48,33 @@ def examine(
 ) -> Report:
     """Judge a fit.
 
-    Without a bootstrap only what costs next to nothing is looked at; influence and profiles come
-    with one, for tables of up to 20,000 runs.
+    Without a bootstrap only what costs next to nothing is looked at, and the spread of the
+    answers is that of the normal approximation; influence and profiles come with a bootstrap, for
+    tables of up to 20,000 runs.
     """
     problem, best = optimum.problem, optimum.z[0]
     bounds = _bounds(law, optimum)
     two = law.answers_allocation
+    counted = optimum.weight > 0
+    columns = _columns(law, optimum, drawn) if two else None
     evidence = Evidence(
-        n_runs=len(table),
+        n_runs=int(counted.sum()),
         n_free=len(best),
         bounds=bounds,
         steep=_steep(law, optimum.params, bounds),
         condition=scaled_condition(optimum.gauss_newton, _at_bound(optimum)),
-        collinear=two and is_collinear(table.N, table.D),
+        collinear=two and is_collinear(table.N[counted], table.D[counted]),
         converged=optimum.converged,
         rival=float(optimum.value[1] / optimum.value[0]) if _has_rival(optimum) else np.inf,
         at_bound_share=drawn.at_bound if drawn else 0.0,
-        exponent=_exponents(law, drawn) if two and drawn else None,
-        log_n_star=_log_n_star(law, table, drawn, flops) if two and drawn else None,
+        exponent=None if columns is None else _exponents(law, columns),
+        log_n_star=None if columns is None else _log_n_star(law, table, columns, flops),
     )
     status, notes = judge(evidence, law)
     predicted = problem.surface.loss(problem.theta(optimum.z[:1]))[0]
-    residuals = np.log(problem.observed / predicted)
     ids = table.run_ids
-    notes += find_outliers(residuals, problem.observed, ids)
-    notes += check_design(law, table)
+    notes += find_outliers(optimum, ids)
+    notes += check_design(law, table, flops)
     profiles: dict[str, Profile] = {}
     if drawn is not None and len(table) <= _MOST_RUNS:
         drivers = find_drivers(problem, optimum.z[:2], optimum.weight, law.param_names)
@@ -109,18 +114,29 @@ def _has_rival(optimum: Optimum) -> bool:
     return len(optimum.value) > 1 and optimum.value[0] > 1e-12 * len(optimum.weight)
 
 
-def _columns(law: Law, drawn: Resampled) -> dict[str, Floats]:
-    return dict(zip(law.param_names, drawn.params.T, strict=True))
+def _columns(law: Law, optimum: Optimum, drawn: Resampled | None) -> dict[str, Floats] | None:
+    """Return a sample of every parameter: the bootstrap's, else a cheap stand-in for it."""
+    problem, best = optimum.problem, optimum.z[0]
+    if drawn is not None:
+        params = drawn.params
+    elif np.count_nonzero(optimum.weight) > len(best):
+        draws = linearised(problem, best, optimum.weight, None, _STAND_IN, np.random.RandomState(0))
+        params = problem.surface.to_params(problem.theta(draws))
+    else:
+        return None
+    return dict(zip(law.param_names, params.T, strict=True))
 
 
-def _exponents(law: Law, drawn: Resampled) -> Floats:
-    front = law.frontier(_columns(law, drawn))
+def _exponents(law: Law, columns: Mapping[str, Floats]) -> Floats:
+    front = law.frontier(columns)
     return np.asarray(front.beta / (front.alpha + front.beta), float)
 
 
-def _log_n_star(law: Law, table: RunTable, drawn: Resampled, flops: FlopModel) -> Floats:
+def _log_n_star(
+    law: Law, table: RunTable, columns: Mapping[str, Floats], flops: FlopModel
+) -> Floats:
     compute = float(np.max(6.0 * table.N * table.D))
-    n, _ = optimal_split(law, _columns(law, drawn), compute, flops)
+    n, _ = optimal_split(law, columns, compute, flops)
     with np.errstate(divide="ignore"):
         return np.asarray(np.nan_to_num(np.log(n), posinf=700.0, neginf=-700.0), float)
 

@@ -23,9 +23,9 @@ _TINY = 1e-300
 _ON_BOUND = 1e-12
 _SHORTER = np.array([0.5, 0.2, 0.06, 0.01])
 _LONGER = np.array([3.0, 10.0, 30.0, 100.0])
-_DAMPINGS = np.array([0.0, 0.1, 1.0, 1.0 + 1e-6, 1.0 + 1e-3])
-_LENGTHS = np.array([3.0, 1.0, 0.3, 0.05, 0.003])
-_CRAWL = 0.05
+_DAMPINGS = np.array([0.0, 0.1, 1.0])
+_LENGTHS = np.array([1.0, 0.3, 0.05])
+_CRAWL = 0.02
 _LEAST = 1e-9
 _LEVEL = 1e-12
 _STUCK = 1e8
@@ -204,7 +204,8 @@ def _around(
     batch, q = z.shape
     m = len(_DAMPINGS)
     tried = np.tile(_DAMPINGS, batch)
-    step, _, _ = _step(problem, *(np.repeat(x, m, axis=0) for x in state), tried, frozen)
+    many = [np.repeat(x, m, axis=0) for x in state]
+    step, _, _ = _step(problem, many[0], many[1], many[2], many[3], tried, frozen)
     points = _into_box(
         problem, z[:, None, None] + _LENGTHS[:, None] * step.reshape(batch, m, 1, q)
     ).reshape(batch, -1, q)
@@ -232,11 +233,19 @@ def _lowest(
 
 def _relax(lam: Floats) -> Floats:
     smaller = np.where(lam > 1.0, 1.0 + 0.1 * (lam - 1.0), 0.1 * lam)
-    return np.where(lam > 1.0 + _LEAST, smaller, np.where(lam > 1.0, 1.0, np.where(smaller < 1e-2, 0.0, smaller)))
+    return np.where(
+        lam > 1.0 + _LEAST,
+        smaller,
+        np.where(lam > 1.0, 1.0, np.where(smaller < 1e-2, 0.0, smaller)),
+    )
 
 
 def _stiffen(lam: Floats) -> Floats:
-    return np.where(lam < 1.0, np.minimum(np.maximum(8.0 * lam, 0.02), 1.0), 1.0 + np.maximum(100.0 * (lam - 1.0), 1e-2))
+    return np.where(
+        lam < 1.0,
+        np.minimum(np.maximum(8.0 * lam, 0.02), 1.0),
+        1.0 + np.maximum(100.0 * (lam - 1.0), 1e-2),
+    )
 
 
 def active_set(problem: Problem, z: Floats, gradient: Floats) -> NDArray[np.bool_]:

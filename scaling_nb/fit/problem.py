@@ -1,4 +1,4 @@
-"""One law, table and objective as a solver sees them: value, gradient, Hessian, for whole batches."""
+"""One law, table and objective as a solver sees them: value and derivatives of whole batches."""
 
 from __future__ import annotations
 

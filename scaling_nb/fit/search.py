@@ -12,7 +12,7 @@ from ..errors import FitError
 from ..laws import Constraints, Law
 from ..laws.power_sum import local_minima
 from ..records import RunTable
-from .newton import minimise
+from .newton import Solution, minimise
 from .objective import Objective
 from .problem import Problem, make_problem, project, values
 
@@ -40,8 +40,8 @@ class Optimum:
     gradient, hessian, gauss_newton : ndarray
         At the lowest.
     weight : ndarray, shape (n_runs,)
-    scale : float
-        Losses were divided by it.
+    constraints : Constraints
+        What was held still.
     converged : bool
     """
 
@@ -52,6 +52,7 @@ class Optimum:
     hessian: Floats
     gauss_newton: Floats
     weight: Floats
+    constraints: Constraints
     converged: bool
 
     @property
@@ -89,20 +90,7 @@ def solve(
     """Find the global optimum of a law's objective on one table."""
     surface = law.surface(inputs, constraints)
     problem = make_problem(surface, law.param_names, loss, objective, constraints)
-    start_weight = objective.start_weight(loss, weight)
-    few = _spread(loss, _SUBSAMPLE)
-    if few is None:
-        starts = problem.free(surface.starts(loss, start_weight, constraints))
-        if objective.name == "log-huber":
-            starts = np.concatenate([starts, *_robust_starts(problem, starts, weight, constraints)])
-    else:
-        small = surface.take(few)
-        part = make_problem(small, law.param_names, loss[few], objective, constraints)
-        rough = problem.free(small.starts(loss[few], start_weight[few], constraints))
-        found = minimise(part, rough, weight[few])
-        starts = found.z[_distinct(found.z, found.value)[:2]]
-    solution = minimise(problem, starts, weight)
-    keep = _distinct(solution.z, solution.value)
+    solution, keep = find_minima(problem, constraints, weight)
     best = keep[0]
     return Optimum(
         problem,
@@ -112,8 +100,33 @@ def solve(
         solution.hessian[best],
         solution.gauss_newton[best],
         weight,
+        constraints,
         bool(solution.converged[best]),
     )
+
+
+def find_minima(
+    problem: Problem, constraints: Constraints, weight: Floats
+) -> tuple[Solution, list[int]]:
+    """Refine every start there is; return where they ended, and the distinct ones, lowest first."""
+    loss = problem.observed
+    few = _spread(loss, _SUBSAMPLE)
+    if few is None:
+        starts = _starts(problem, constraints, weight)
+    else:
+        part = replace(problem, surface=problem.surface.take(few), observed=loss[few])
+        found = minimise(part, _starts(part, constraints, weight[few]), weight[few])
+        starts = found.z[_distinct(found.z, found.value)[:2]]
+    solution = minimise(problem, starts, weight)
+    return solution, _distinct(solution.z, solution.value)
+
+
+def _starts(problem: Problem, constraints: Constraints, weight: Floats) -> Floats:
+    trust = problem.objective.start_weight(problem.observed, weight)
+    starts = problem.free(problem.surface.starts(problem.observed, trust, constraints))
+    if problem.objective.name == "mse":
+        return starts
+    return np.concatenate([starts, *_robust_starts(problem, starts, weight, constraints)])
 
 
 def _robust_starts(

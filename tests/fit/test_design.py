@@ -46,6 +46,9 @@ def test_a_minimum_that_is_not_bracketed(shift, side, remedy):
     assert side in notes[0].message
     assert f"Add {remedy} models" in notes[0].remedy
     assert notes[0].values["budget"] == 1e18
+    edges = notes[0].values["smallest"], notes[0].values["largest"]
+    assert notes[0].values["side"] == (-1.0 if side == "smallest" else 1.0)
+    assert f"N {'<' if shift > 0 else '>'} {edges[shift < 0]:.3g}" in notes[0].remedy
     assert len(notes[0].run_ids) == 1
 
 

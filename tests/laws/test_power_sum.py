@@ -30,9 +30,7 @@ def test_held_coefficients_stay():
     rng = np.random.default_rng(3)
     basis = np.abs(rng.standard_normal((20, 3)))
     y = basis @ [1.0, 2.0, 3.0]
-    _, best = non_negative(
-        (basis.T @ basis)[:, :, None], (basis.T @ y)[:, None], [None, 2.0, None]
-    )
+    _, best = non_negative((basis.T @ basis)[:, :, None], (basis.T @ y)[:, None], [None, 2.0, None])
     np.testing.assert_allclose(best[:, 0], [1.0, 2.0, 3.0], rtol=1e-9)
 
 
