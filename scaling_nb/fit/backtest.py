@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -76,6 +77,17 @@ class Backtest:
 
     def __str__(self) -> str:
         return str(self.summary)
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td>{escape(str(name))}</td><td>{seen:.4g}</td><td>{said:.4g}</td>"
+            f"<td>{100 * off:+.2g} %</td></tr>"
+            for name, seen, said, off in zip(
+                self.run_ids, self.observed, self.predicted, self.log_errors, strict=True
+            )
+        )
+        heads = "".join(f"<th>{h}</th>" for h in ("hidden run", "loss", "predicted", "error"))
+        return f"<p>{escape(str(self))}</p><table><tr>{heads}</tr>{rows}</table>"
 
 
 def backtest(

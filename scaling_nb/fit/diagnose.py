@@ -54,7 +54,9 @@ class Evidence:
     exponent : ndarray or None
         Sample of a: the bootstrap's, or the normal approximation's.
     log_n_star : ndarray or None
-        The same of ln N* at the largest compute among the runs.
+        The same, of ln N* at the largest compute among the runs.
+    resampled : bool
+        Whether both are of the bootstrap.
     """
 
     n_runs: int
@@ -68,6 +70,7 @@ class Evidence:
     at_bound_share: float = 0.0
     exponent: Floats | None = None
     log_n_star: Floats | None = None
+    resampled: bool = True
 
 
 def scaled_condition(gauss_newton: Floats, held: NDArray[np.bool_]) -> float:
@@ -219,7 +222,7 @@ def _sample_findings(e: Evidence) -> Iterator[tuple[FittedStatus, FitWarning]]:
             ),
         )
     if e.exponent is not None:
-        peaks = modes(e.exponent)
+        peaks = modes(e.exponent) if e.resampled else []
         if len(peaks) > 1:
             yield (
                 "ill_conditioned",

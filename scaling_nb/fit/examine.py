@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..laws import Law
 from ..records import RunTable
-from .bootstrap import Resampled, linearised
+from .bootstrap import Resampled
 from .compute import FlopModel
 from .design import check_design, is_collinear
 from .diagnose import STEEP, Evidence, FittedStatus, describe_floor, judge, scaled_condition
@@ -24,7 +24,7 @@ from .search import Optimum
 
 Floats = NDArray[np.float64]
 _MOST_RUNS = 20_000
-_STAND_IN = 200
+_STAND_IN = 100
 """Draws from the normal approximation that stand in for a bootstrap where there is none."""
 
 
@@ -69,11 +69,12 @@ def examine(
         at_bound_share=drawn.at_bound if drawn else 0.0,
         exponent=None if columns is None else _exponents(law, columns),
         log_n_star=None if columns is None else _log_n_star(law, table, columns, flops),
+        resampled=drawn is not None,
     )
     status, notes = judge(evidence, law)
     predicted = problem.surface.loss(problem.theta(optimum.z[:1]))[0]
     ids = table.run_ids
-    notes += find_outliers(optimum, ids)
+    notes += find_outliers(optimum, ids, thorough=drawn is not None)
     notes += check_design(law, table, flops)
     profiles: dict[str, Profile] = {}
     if drawn is not None and len(table) <= _MOST_RUNS:
@@ -116,15 +117,31 @@ def _has_rival(optimum: Optimum) -> bool:
 
 def _columns(law: Law, optimum: Optimum, drawn: Resampled | None) -> dict[str, Floats] | None:
     """Return a sample of every parameter: the bootstrap's, else a cheap stand-in for it."""
-    problem, best = optimum.problem, optimum.z[0]
     if drawn is not None:
         params = drawn.params
-    elif np.count_nonzero(optimum.weight) > len(best):
-        draws = linearised(problem, best, optimum.weight, None, _STAND_IN, np.random.RandomState(0))
-        params = problem.surface.to_params(problem.theta(draws))
+    elif np.count_nonzero(optimum.weight) > optimum.z.shape[1]:
+        problem = optimum.problem
+        params = problem.surface.to_params(problem.theta(_stand_in(optimum)))
     else:
         return None
     return dict(zip(law.param_names, params.T, strict=True))
+
+
+def _stand_in(optimum: Optimum) -> Floats:
+    """Draw from the normal approximation N(z, 2τ H⁻¹), τ the unit of :func:`noise_unit`."""
+    problem, z = optimum.problem, optimum.z[0]
+    free = ~_at_bound(optimum)
+    draws = np.tile(z, (_STAND_IN, 1))
+    if not free.any():
+        return draws
+    predicted = problem.surface.loss(problem.theta(z[None]))[0]
+    unit = noise_unit(problem.objective, problem.observed, predicted, optimum.weight, len(z))
+    values, vectors = np.linalg.eigh(optimum.hessian[np.ix_(free, free)])
+    if values[0] <= 0:
+        values, vectors = np.linalg.eigh(optimum.gauss_newton[np.ix_(free, free)])
+    root = vectors * np.sqrt(2.0 * unit / np.maximum(values, 1e-12 * values[-1] + 1e-300))
+    draws[:, free] += np.random.RandomState(0).standard_normal((_STAND_IN, len(values))) @ root.T
+    return np.asarray(np.clip(draws, problem.lower, problem.upper))
 
 
 def _exponents(law: Law, columns: Mapping[str, Floats]) -> Floats:

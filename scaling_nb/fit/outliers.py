@@ -26,6 +26,8 @@ OUTLIER = 6.0
 _SUSPECT = 4.0
 _COARSE = 0.05
 """Log residuals so large at the median that the fit may be bent beyond recognition."""
+_GROSS = 0.3
+"""Log residual beyond which a run diverged, rather than being a little off."""
 _ROUNDS = 4
 _MOST_NAMED = 5
 _MOST_RUNS = 20_000
@@ -36,9 +38,14 @@ _NEARLY = 1.5
 _MOST_ODD = 0.2
 
 
-def find_outliers(optimum: Optimum, ids: Sequence[str]) -> Iterator[FitWarning]:
-    """Yield one warning that names the runs far from the law and says how far; none is dropped."""
-    residual, spread = robust_residuals(optimum)
+def find_outliers(
+    optimum: Optimum, ids: Sequence[str], *, thorough: bool = True
+) -> Iterator[FitWarning]:
+    """Yield one warning that names the runs far from the law and says how far; none is dropped.
+
+    Unless `thorough`, only gross misfits are worth the milliseconds of a robust fit.
+    """
+    residual, spread = robust_residuals(optimum, thorough=thorough)
     if spread < _NO_NOISE:
         return
     distance = np.abs(residual) / spread
@@ -63,7 +70,7 @@ def find_outliers(optimum: Optimum, ids: Sequence[str]) -> Iterator[FitWarning]:
     )
 
 
-def robust_residuals(optimum: Optimum) -> tuple[Floats, float]:
+def robust_residuals(optimum: Optimum, *, thorough: bool = True) -> tuple[Floats, float]:
     """Return ln L - ln L̂ of every run under the law of those that agree, and their spread.
 
     Where the fit itself leaves no run far off it is taken as it is: then there is nothing to
@@ -76,7 +83,8 @@ def robust_residuals(optimum: Optimum) -> tuple[Floats, float]:
     residual = _log_residuals(problem, z)
     spread = _spread(residual[used])
     steep = _is_steep(problem, z)
-    suspect = steep or spread > _COARSE or np.abs(residual[used]).max() > _SUSPECT * spread
+    worst = float(np.abs(residual[used]).max())
+    suspect = steep or spread > _COARSE or worst > (_SUSPECT * spread if thorough else _GROSS)
     if not suspect or spread < _NO_NOISE or used.sum() > _MOST_RUNS:
         return residual, spread
     robust = replace(problem, objective=Objective())
