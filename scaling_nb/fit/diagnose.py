@@ -215,8 +215,9 @@ def _sample_findings(e: Evidence) -> Iterator[tuple[FittedStatus, FitWarning]]:
             "ill_conditioned",
             FitWarning(
                 code="resamples_at_bound",
-                message=f"{100 * e.at_bound_share:.0f} % of the resamples end on a bound (E = 0 or "
-                "an extreme exponent).",
+                message=f"{100 * e.at_bound_share:.0f} % of the resamples "
+                f"{'end' if e.resampled else 'would end'} on a bound (E = 0 or an extreme "
+                "exponent).",
                 remedy="Add larger budgets, or hold E with fixed={'E': ...}.",
                 values={"share": e.at_bound_share},
             ),

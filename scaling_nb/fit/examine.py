@@ -56,7 +56,8 @@ def examine(
     bounds = _bounds(law, optimum)
     two = law.answers_allocation
     counted = optimum.weight > 0
-    columns = _columns(law, optimum, drawn) if two else None
+    sample, at_bound = _sample(optimum, drawn)
+    columns = dict(zip(law.param_names, sample.T, strict=True)) if two and len(sample) else None
     evidence = Evidence(
         n_runs=int(counted.sum()),
         n_free=len(best),
@@ -66,7 +67,7 @@ def examine(
         collinear=two and is_collinear(table.N[counted], table.D[counted]),
         converged=optimum.converged,
         rival=float(optimum.value[1] / optimum.value[0]) if _has_rival(optimum) else np.inf,
-        at_bound_share=drawn.at_bound if drawn else 0.0,
+        at_bound_share=at_bound,
         exponent=None if columns is None else _exponents(law, columns),
         log_n_star=None if columns is None else _log_n_star(law, table, columns, flops),
         resampled=drawn is not None,
@@ -115,16 +116,20 @@ def _has_rival(optimum: Optimum) -> bool:
     return len(optimum.value) > 1 and optimum.value[0] > 1e-12 * len(optimum.weight)
 
 
-def _columns(law: Law, optimum: Optimum, drawn: Resampled | None) -> dict[str, Floats] | None:
-    """Return a sample of every parameter: the bootstrap's, else a cheap stand-in for it."""
+def _sample(optimum: Optimum, drawn: Resampled | None) -> tuple[Floats, float]:
+    """Return a sample of the parameters, and the share of it on a bound.
+
+    The bootstrap's, else a cheap stand-in for it; an empty one where the runs are too few.
+    """
     if drawn is not None:
-        params = drawn.params
-    elif np.count_nonzero(optimum.weight) > optimum.z.shape[1]:
-        problem = optimum.problem
-        params = problem.surface.to_params(problem.theta(_stand_in(optimum)))
-    else:
-        return None
-    return dict(zip(law.param_names, params.T, strict=True))
+        return drawn.params, drawn.at_bound
+    problem = optimum.problem
+    if np.count_nonzero(optimum.weight) <= optimum.z.shape[1]:
+        return np.empty((0, len(problem.origin))), 0.0
+    draws = _stand_in(optimum)
+    beyond = (draws < problem.lower) | (draws > problem.upper)
+    inside = np.clip(draws, problem.lower, problem.upper)
+    return problem.surface.to_params(problem.theta(inside)), float(beyond.any(axis=1).mean())
 
 
 def _stand_in(optimum: Optimum) -> Floats:
@@ -141,7 +146,7 @@ def _stand_in(optimum: Optimum) -> Floats:
         values, vectors = np.linalg.eigh(optimum.gauss_newton[np.ix_(free, free)])
     root = vectors * np.sqrt(2.0 * unit / np.maximum(values, 1e-12 * values[-1] + 1e-300))
     draws[:, free] += np.random.RandomState(0).standard_normal((_STAND_IN, len(values))) @ root.T
-    return np.asarray(np.clip(draws, problem.lower, problem.upper))
+    return draws
 
 
 def _exponents(law: Law, columns: Mapping[str, Floats]) -> Floats:
