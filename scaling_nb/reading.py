@@ -5,6 +5,7 @@ A row that cannot be fitted stays, with the reason and its line number.
 
 from __future__ import annotations
 
+import csv
 import itertools
 import math
 import warnings
@@ -108,8 +109,26 @@ def read_csv(path: str | os.PathLike[str]) -> pd.DataFrame:
             f"{path} is no CSV of runs: {str(error).strip().rstrip('.')}. It needs a header line "
             "with N, D and loss, and one line of as many values for each run."
         ) from error
+    frame.index = pd.Index(_lines(path, separator, len(frame)))
     some = frame.notna() & (frame != "")
     return frame[some.any(axis=1)]
+
+
+def _lines(path: str | os.PathLike[str], separator: str, n_rows: int) -> Sequence[int]:
+    """Return each row's line in the file, counted from the line after the header.
+
+    A quoted cell may hold line breaks, so that a row is not a line.
+    """
+    with open(path, "rb") as file:
+        ends = sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
+    if ends <= n_rows + 1:
+        return range(n_rows)
+    with open(path, encoding="utf-8-sig", newline="") as text:
+        reader = csv.reader(text, delimiter=separator)
+        next(reader)
+        starts = [reader.line_num - 1]
+        starts += [reader.line_num - 1 for _ in reader]
+    return starts[:n_rows]
 
 
 def _decimal_mark(

@@ -44,6 +44,19 @@ def test_bad_rows_stay_with_line_number_and_reason(tmp_path):
     ]
 
 
+def test_line_numbers_count_line_breaks_inside_a_cell(tmp_path):
+    path = written(
+        tmp_path,
+        'N,D,loss,note\n1e8,2e9,3.1,"two\nlines"\n\n1e8,2e9,nan,\n1e8,2e9,3.0,"a\n\nb"\n0,2e9,3.1,\n',
+    )
+    with pytest.warns(ScalingWarning):
+        table = RunTable.from_csv(path)
+    assert list(table.exclusions.values()) == [
+        "loss is missing or no number (line 5)",
+        "N is 0, not positive (line 9)",
+    ]
+
+
 def test_many_bad_rows_make_one_warning_that_counts_them():
     bad = pd.DataFrame({"N": [1e8] * 50, "D": [2e9] * 50, "loss": [3.0] + [math.nan] * 49})
     with pytest.warns(ScalingWarning) as caught:

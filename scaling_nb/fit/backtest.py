@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -77,6 +78,17 @@ class Backtest:
     def __str__(self) -> str:
         return str(self.summary)
 
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td>{escape(str(name))}</td><td>{seen:.4g}</td><td>{said:.4g}</td>"
+            f"<td>{100 * off:+.2g} %</td></tr>"
+            for name, seen, said, off in zip(
+                self.run_ids, self.observed, self.predicted, self.log_errors, strict=True
+            )
+        )
+        heads = "".join(f"<th>{h}</th>" for h in ("hidden run", "loss", "predicted", "error"))
+        return f"<p>{escape(str(self))}</p><table><tr>{heads}</tr>{rows}</table>"
+
 
 def backtest(
     runs: RunTable | pd.DataFrame,
@@ -104,7 +116,8 @@ def backtest(
     """
     table = as_table(runs)
     hide, threshold = hidden_runs(table, n_budgets)
-    if hide.all():
+    reach = reach_of(table, hide)
+    if reach is None:
         raise TooFewRunsError(
             "every run is of the largest budget, so nothing is left to fit. Add smaller budgets."
         )
@@ -118,5 +131,5 @@ def backtest(
         observed=np.asarray(table.L[hide], dtype=float),
         predicted=np.asarray(fit.law.loss(fit.params, inputs), dtype=float),
         threshold=threshold,
-        extrapolation=reach_of(table, hide),
+        extrapolation=reach,
     )

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from ..errors import FitError
 from ..records import RunTable
 from .design import FEWEST_GROUPS
-from .newton import Problem, Solution, active_set, evaluate, minimise
+from .newton import Solution, active_set, minimise
+from .problem import Problem, evaluate
 
 Floats = NDArray[np.float64]
 
@@ -20,6 +21,8 @@ LINEARISED_ABOVE = 4_000_000
 _BLOCK = 400_000
 _MAX_ITERATIONS = 80
 _TOLERANCE = 1e-7
+_DAMPING = 0.5
+"""Of the first step: among 0, 0.1, 0.5 and 1 the fastest over the published tables."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +116,7 @@ def refit(problem: Problem, starts: Floats, weight: Floats) -> tuple[Floats, Flo
             problem,
             np.tile(start, (len(weight), 1)),
             weight,
-            damping=0.0,
+            damping=_DAMPING,
             tolerance=_TOLERANCE,
             max_iterations=_MAX_ITERATIONS,
         )
@@ -147,12 +150,14 @@ def linearised(
         np.add.at(summed, groups, scores)
         scores = summed
     free = ~active_set(problem, z[None], gradient)[0]
+    draws = np.tile(z, (n_samples, 1))
+    if not free.any():
+        return draws
     matrix = hessian[0][np.ix_(free, free)]
     if np.linalg.eigvalsh(matrix)[0] <= 0:
         matrix = gauss[0][np.ix_(free, free)]
     inverse = np.linalg.pinv(matrix, hermitian=True)
     influence = scores[:, free] @ inverse
-    draws = np.tile(z, (n_samples, 1))
     covariance = influence.T @ influence
     values, vectors = np.linalg.eigh(covariance)
     root = vectors * np.sqrt(np.maximum(values, 0.0))

@@ -18,11 +18,13 @@ from .allocation import Allocation
 from .envelope import fit_envelope
 from .isoflop import fit_isoflop
 from .literature import published
+from .notes import FitWarning
 from .parametric import as_table, fit_law
 
 if TYPE_CHECKING:
     import pandas as pd
 
+_ABOUT_SCHEDULES = frozenset({"undecayed_schedule", "unknown_schedule", "mixed_schedules"})
 _NAN = (float("nan"), float("nan"))
 
 
@@ -46,6 +48,8 @@ class Entry:
         The fit's, or ``failed``.
     message : str
         Why it failed.
+    warnings : tuple of FitWarning
+        The fit's own.
     """
 
     method: str
@@ -55,6 +59,7 @@ class Entry:
     answer: Allocation | None = None
     status: str
     message: str = ""
+    warnings: tuple[FitWarning, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,6 +225,7 @@ def _entry(method: str, convention: str, compute: float, fit: Callable[[], Any])
         exponent_N_interval=bounds,
         answer=answer,
         status=found.status,
+        warnings=tuple(getattr(found, "warnings", ())),
     )
 
 
@@ -254,3 +260,6 @@ def _sentences(comparison: Comparison) -> Iterator[str]:
     for entry in comparison.entries:
         if entry.status == "failed":
             yield f"{entry.method}, N as {entry.convention}: {entry.message}"
+        for note in entry.warnings:
+            if note.code in _ABOUT_SCHEDULES:
+                yield f"{entry.method}, N as {entry.convention}: {note}"

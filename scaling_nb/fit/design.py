@@ -11,12 +11,13 @@ from ..budgets import infer_budgets
 from ..errors import FitError, TooFewRunsError
 from ..laws import Constraints, DataConstrainedLaw, Law
 from ..records import RunTable
+from .compute import SIX_ND, FlopModel
 from .notes import FitWarning
 
 Floats = NDArray[np.float64]
 
 ONE_BUDGET = 1.5
-"""Runs whose 6·N·D lies within this factor are one budget."""
+"""Runs whose compute lies within this factor are one budget."""
 COLLINEAR = 0.05
 """Spread, in e-folds, of ln N and ln D across their common line below which they are one line."""
 FEWEST_GROUPS = 5
@@ -86,12 +87,25 @@ def require_enough(law: Law, table: RunTable, constraints: Constraints) -> None:
                 f"{distinct} distinct values of {only}. Add runs at other values."
             )
     if answers_both(law) and not {"E", "alpha", "beta"} <= set(constraints.fixed):
-        compute = np.log(table.N * table.D)
-        if np.ptp(compute) < np.log(ONE_BUDGET):
+        _require_budgets(table)
+
+
+def _require_budgets(table: RunTable) -> None:
+    """Raise if all runs are of one budget: by 6·N·D, by the plan, or by the C they counted."""
+    told = {
+        "6·N·D": table.N * table.D,
+        "budget": table.column("budget").astype(float),
+        "C": np.asarray(table.C, dtype=float),
+    }
+    for name, values in told.items():
+        if not (np.isfinite(values) & (values > 0)).all():
+            continue
+        spread = float(np.exp(np.ptp(np.log(values))))
+        if spread < ONE_BUDGET:
             raise TooFewRunsError(
-                "all runs are of one compute budget (6·N·D within a factor of "
-                f"{np.exp(np.ptp(compute)):.3g}), which cannot tell how loss falls with compute. "
-                "Add runs at two or more other budgets, each 3 to 10 times apart."
+                f"all runs are of one compute budget ({name} within a factor of {spread:.3g}), "
+                "which cannot tell how loss falls with compute. Add runs at two or more other "
+                "budgets, each 3 to 10 times apart."
             )
 
 
@@ -141,8 +155,11 @@ def budgets_of(table: RunTable) -> Floats:
     return infer_budgets(table.N, compute)
 
 
-def check_design(law: Law, table: RunTable) -> Iterator[FitWarning]:
-    """Yield what a person should know about the runs themselves."""
+def check_design(law: Law, table: RunTable, flops: FlopModel = SIX_ND) -> Iterator[FitWarning]:
+    """Yield what a person should know about the runs themselves.
+
+    `flops` is how answers turn N and D into C: only of 6·N·D is it said that C differs from it.
+    """
     yield from _units(law, table)
     yield from _copies(table)
     yield from _mixtures(table)
@@ -150,7 +167,8 @@ def check_design(law: Law, table: RunTable) -> Iterator[FitWarning]:
     yield from _early_stops(table)
     if answers_both(law):
         yield from _brackets(table)
-        yield from _compute(table)
+        if flops == SIX_ND:
+            yield from _compute(table)
     if not isinstance(law, DataConstrainedLaw):
         yield from _repeats(table)
 
@@ -271,14 +289,21 @@ def _brackets(table: RunTable) -> Iterator[FitWarning]:
         best = rows[np.argmin(loss[rows])]
         if n[best] not in (sizes[0], sizes[-1]):
             continue
-        side, other = ("smallest", "smaller") if n[best] == sizes[0] else ("largest", "larger")
+        low = n[best] == sizes[0]
+        side, other = ("smallest", "smaller") if low else ("largest", "larger")
+        bound = f"N < {sizes[0]:.3g}" if low else f"N > {sizes[-1]:.3g}"
         yield FitWarning(
             code="minimum_not_bracketed",
             message=f"At C = {budget:.3g} the best run is the {side} (N = {n[best]:.3g}): the "
             "minimum is not bracketed.",
-            remedy=f"Add {other} models at this budget.",
+            remedy=f"Add {other} models at this budget: {bound}.",
             run_ids=(str(ids[best]),),
-            values={"budget": float(budget), "n_params": float(n[best])},
+            values={
+                "budget": float(budget),
+                "smallest": float(sizes[0]),
+                "largest": float(sizes[-1]),
+                "side": -1.0 if low else 1.0,
+            },
         )
 
 

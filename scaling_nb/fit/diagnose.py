@@ -52,9 +52,11 @@ class Evidence:
     at_bound_share : float
         Of resamples on a bound.
     exponent : ndarray or None
-        Bootstrap sample of a.
+        Sample of a: the bootstrap's, or the normal approximation's.
     log_n_star : ndarray or None
-        Bootstrap sample of ln N* at the largest compute among the runs.
+        The same, of ln N* at the largest compute among the runs.
+    resampled : bool
+        Whether both are of the bootstrap.
     """
 
     n_runs: int
@@ -68,6 +70,7 @@ class Evidence:
     at_bound_share: float = 0.0
     exponent: Floats | None = None
     log_n_star: Floats | None = None
+    resampled: bool = True
 
 
 def scaled_condition(gauss_newton: Floats, held: NDArray[np.bool_]) -> float:
@@ -108,6 +111,8 @@ def modes(sample: Floats) -> list[float]:
                 kept[-1] = int(peak)
         else:
             kept.append(int(peak))
+    if len(kept) < 2:
+        return [float(np.median(sample))]
     edges = [grid[a + int(np.argmin(density[a : b + 1]))] for a, b in pairwise(kept)]
     counts = np.diff(np.searchsorted(sample, [-np.inf, *edges, np.inf]))
     return [float(grid[k]) for k, c in zip(kept, counts, strict=True) if c >= 0.1 * len(sample)]
@@ -210,14 +215,15 @@ def _sample_findings(e: Evidence) -> Iterator[tuple[FittedStatus, FitWarning]]:
             "ill_conditioned",
             FitWarning(
                 code="resamples_at_bound",
-                message=f"{100 * e.at_bound_share:.0f} % of the resamples end on a bound (E = 0 or "
-                "an extreme exponent).",
+                message=f"{100 * e.at_bound_share:.0f} % of the resamples "
+                f"{'end' if e.resampled else 'would end'} on a bound (E = 0 or an extreme "
+                "exponent).",
                 remedy="Add larger budgets, or hold E with fixed={'E': ...}.",
                 values={"share": e.at_bound_share},
             ),
         )
     if e.exponent is not None:
-        peaks = modes(e.exponent)
+        peaks = modes(e.exponent) if e.resampled else []
         if len(peaks) > 1:
             yield (
                 "ill_conditioned",

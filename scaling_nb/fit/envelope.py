@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from html import escape
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -84,6 +85,15 @@ class EnvelopeFit:
         """Divide `compute`, FLOP: N* from its power law, D* = C / (FLOP per token at N*)."""
         return answer_from_trends(compute, self.trends, self.flops_per_token, scope=self.scope)
 
+    def _repr_html_(self) -> str:
+        told = str(self).split("\n! ")[0].split("\n")
+        notes = "".join(f"<li>{escape(str(note))}</li>" for note in self.warnings)
+        return (
+            f"<p><b>{escape(told[0])}</b>"
+            f"{''.join('<br>' + escape(line.strip()) for line in told[1:])}</p>"
+            f"{'<ul>' + notes + '</ul>' if notes else ''}"
+        )
+
     def __str__(self) -> str:
         lo, hi = self.intervals["exponent_N"]
         return "\n".join(
@@ -125,7 +135,7 @@ def fit_envelope(
     ----------
     runs : RunTable or sequence of Curve
         A table is read as curves where one trunk (same N, seed and group) has a run at several D:
-        each is then the end of a decayed schedule.
+        each is then the end of a decayed schedule, unless the column ``schedule`` says constant.
     bootstrap : int
         Resamples of whole curves.
     level : float
@@ -147,6 +157,8 @@ def fit_envelope(
     """
     curves = curves_of_trunks(runs) if isinstance(runs, RunTable) else list(runs)
     warnings = _check_schedules(curves, accept_undecayed)
+    if isinstance(runs, RunTable):
+        warnings += _unknown_schedules(runs)
     bundle = _bundle(curves)
     everything = np.ones(len(curves))
     rows, best, loss = _envelope(bundle, everything)
@@ -193,11 +205,12 @@ def fit_envelope(
 def curves_of_trunks(runs: RunTable) -> list[Curve]:
     """Return a decayed curve for each trunk that has runs at two or more D.
 
-    A trunk is the runs of one N, seed and group; its points are their final losses.
+    A trunk is the runs of one N, seed and group; its points are their final losses. They are those
+    of a decayed schedule unless the column ``schedule`` says constant.
     """
     import pandas as pd
 
-    names = ["N", "seed", "group", "D", "C", "loss"]
+    names = ["N", "seed", "group", "D", "C", "loss", "schedule"]
     frame = pd.DataFrame({name: runs.column(name) for name in names})
     curves = []
     for k, (_, part) in enumerate(frame.groupby(["N", "seed", "group"], dropna=False)):
@@ -210,7 +223,7 @@ def curves_of_trunks(runs: RunTable) -> list[Curve]:
                     tokens=points.index.to_numpy(float),
                     loss=points["loss"].to_numpy(float),
                     flops=points["C"].to_numpy(float),
-                    decayed=True,
+                    decayed=not any(map(_is_constant, part["schedule"])),
                 )
             )
     if len({curve.N for curve in curves}) < _MIN_SIZES:
@@ -219,6 +232,27 @@ def curves_of_trunks(runs: RunTable) -> list[Curve]:
             "them. Pass training curves: fit_envelope([Curve(...), ...]), or use fit_isoflop."
         )
     return curves
+
+
+def _is_constant(schedule: object) -> bool:
+    return str(schedule).lower().startswith(("const", "none", "undecayed"))
+
+
+def _unknown_schedules(runs: RunTable) -> list[FitWarning]:
+    """Return a warning where the table does not say that learning rates had decayed."""
+    known = np.isin(runs.column("schedule").astype(str), ["", "nan"], invert=True)
+    if known.all():
+        return []
+    return [
+        FitWarning(
+            code="unknown_schedule",
+            message=f"{int((~known).sum())} of {len(runs)} runs do not say by which schedule their "
+            "learning rate fell, and an envelope holds only for losses at the end of a decay.",
+            remedy="Name it in a column `schedule` (such as cosine, wsd or constant), or trust "
+            "Approaches 2 and 3.",
+            values={"runs": float((~known).sum())},
+        )
+    ]
 
 
 def _check_schedules(curves: Sequence[Curve], accept: bool) -> list[FitWarning]:

@@ -15,14 +15,17 @@ from .compute import FlopModel
 from .design import check_design, is_collinear
 from .diagnose import STEEP, Evidence, FittedStatus, describe_floor, judge, scaled_condition
 from .frontier import optimum as optimal_split
-from .influence import describe_drivers, find_drivers, find_outliers
+from .influence import describe_drivers, find_drivers
 from .newton import active_set
 from .notes import FitWarning
+from .outliers import find_outliers
 from .profile import Profile, noise_unit, profile, profile_exponent
 from .search import Optimum
 
 Floats = NDArray[np.float64]
 _MOST_RUNS = 20_000
+_STAND_IN = 100
+"""Draws from the normal approximation that stand in for a bootstrap where there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,31 +48,35 @@ def examine(
 ) -> Report:
     """Judge a fit.
 
-    Without a bootstrap only what costs next to nothing is looked at; influence and profiles come
-    with one, for tables of up to 20,000 runs.
+    Without a bootstrap only what costs next to nothing is looked at, and the spread of the
+    answers is that of the normal approximation; influence and profiles come with a bootstrap, for
+    tables of up to 20,000 runs.
     """
     problem, best = optimum.problem, optimum.z[0]
     bounds = _bounds(law, optimum)
     two = law.answers_allocation
+    counted = optimum.weight > 0
+    sample, at_bound = _sample(optimum, drawn)
+    columns = dict(zip(law.param_names, sample.T, strict=True)) if two and len(sample) else None
     evidence = Evidence(
-        n_runs=len(table),
+        n_runs=int(counted.sum()),
         n_free=len(best),
         bounds=bounds,
         steep=_steep(law, optimum.params, bounds),
         condition=scaled_condition(optimum.gauss_newton, _at_bound(optimum)),
-        collinear=two and is_collinear(table.N, table.D),
+        collinear=two and is_collinear(table.N[counted], table.D[counted]),
         converged=optimum.converged,
         rival=float(optimum.value[1] / optimum.value[0]) if _has_rival(optimum) else np.inf,
-        at_bound_share=drawn.at_bound if drawn else 0.0,
-        exponent=_exponents(law, drawn) if two and drawn else None,
-        log_n_star=_log_n_star(law, table, drawn, flops) if two and drawn else None,
+        at_bound_share=at_bound,
+        exponent=None if columns is None else _exponents(law, columns),
+        log_n_star=None if columns is None else _log_n_star(law, table, columns, flops),
+        resampled=drawn is not None,
     )
     status, notes = judge(evidence, law)
     predicted = problem.surface.loss(problem.theta(optimum.z[:1]))[0]
-    residuals = np.log(problem.observed / predicted)
     ids = table.run_ids
-    notes += find_outliers(residuals, problem.observed, ids)
-    notes += check_design(law, table)
+    notes += find_outliers(optimum, ids, thorough=drawn is not None)
+    notes += check_design(law, table, flops)
     profiles: dict[str, Profile] = {}
     if drawn is not None and len(table) <= _MOST_RUNS:
         drivers = find_drivers(problem, optimum.z[:2], optimum.weight, law.param_names)
@@ -109,18 +116,49 @@ def _has_rival(optimum: Optimum) -> bool:
     return len(optimum.value) > 1 and optimum.value[0] > 1e-12 * len(optimum.weight)
 
 
-def _columns(law: Law, drawn: Resampled) -> dict[str, Floats]:
-    return dict(zip(law.param_names, drawn.params.T, strict=True))
+def _sample(optimum: Optimum, drawn: Resampled | None) -> tuple[Floats, float]:
+    """Return a sample of the parameters, and the share of it on a bound.
+
+    The bootstrap's, else a cheap stand-in for it; an empty one where the runs are too few.
+    """
+    if drawn is not None:
+        return drawn.params, drawn.at_bound
+    problem = optimum.problem
+    if np.count_nonzero(optimum.weight) <= optimum.z.shape[1]:
+        return np.empty((0, len(problem.origin))), 0.0
+    draws = _stand_in(optimum)
+    beyond = (draws < problem.lower) | (draws > problem.upper)
+    inside = np.clip(draws, problem.lower, problem.upper)
+    return problem.surface.to_params(problem.theta(inside)), float(beyond.any(axis=1).mean())
 
 
-def _exponents(law: Law, drawn: Resampled) -> Floats:
-    front = law.frontier(_columns(law, drawn))
+def _stand_in(optimum: Optimum) -> Floats:
+    """Draw from the normal approximation N(z, 2τ H⁻¹), τ the unit of :func:`noise_unit`."""
+    problem, z = optimum.problem, optimum.z[0]
+    free = ~_at_bound(optimum)
+    draws = np.tile(z, (_STAND_IN, 1))
+    if not free.any():
+        return draws
+    predicted = problem.surface.loss(problem.theta(z[None]))[0]
+    unit = noise_unit(problem.objective, problem.observed, predicted, optimum.weight, len(z))
+    values, vectors = np.linalg.eigh(optimum.hessian[np.ix_(free, free)])
+    if values[0] <= 0:
+        values, vectors = np.linalg.eigh(optimum.gauss_newton[np.ix_(free, free)])
+    root = vectors * np.sqrt(2.0 * unit / np.maximum(values, 1e-12 * values[-1] + 1e-300))
+    draws[:, free] += np.random.RandomState(0).standard_normal((_STAND_IN, len(values))) @ root.T
+    return draws
+
+
+def _exponents(law: Law, columns: Mapping[str, Floats]) -> Floats:
+    front = law.frontier(columns)
     return np.asarray(front.beta / (front.alpha + front.beta), float)
 
 
-def _log_n_star(law: Law, table: RunTable, drawn: Resampled, flops: FlopModel) -> Floats:
+def _log_n_star(
+    law: Law, table: RunTable, columns: Mapping[str, Floats], flops: FlopModel
+) -> Floats:
     compute = float(np.max(6.0 * table.N * table.D))
-    n, _ = optimal_split(law, _columns(law, drawn), compute, flops)
+    n, _ = optimal_split(law, columns, compute, flops)
     with np.errstate(divide="ignore"):
         return np.asarray(np.nan_to_num(np.log(n), posinf=700.0, neginf=-700.0), float)
 

@@ -60,18 +60,19 @@ def hidden_runs(table: RunTable, n_budgets: int = 1) -> tuple[NDArray[np.bool_],
     """
     budgets = np.asarray(table.column("budget"), dtype=float)
     distinct = np.unique(budgets[np.isfinite(budgets)])
-    planned = bool(np.isfinite(budgets).all())
-    size = budgets if planned else 6.0 * table.N * table.D
-    if planned and len(distinct) > n_budgets:
+    if np.isfinite(budgets).all() and len(distinct) > n_budgets:
         threshold = float(distinct[-n_budgets])
-    else:
-        compute = np.sort(6.0 * table.N * table.D)
-        threshold = float(compute[-max(1, round(_TOP_SHARE * len(compute) * n_budgets))])
-    return size >= threshold, threshold
+        return budgets >= threshold, threshold
+    compute = 6.0 * table.N * table.D
+    share = max(1, round(_TOP_SHARE * len(compute) * n_budgets))
+    threshold = float(np.sort(compute)[-min(share, len(compute))])
+    return compute >= threshold, threshold
 
 
-def reach_of(table: RunTable, hide: NDArray[np.bool_]) -> float:
-    """Return the largest hidden compute over the largest that is left."""
+def reach_of(table: RunTable, hide: NDArray[np.bool_]) -> float | None:
+    """Return the largest hidden compute over the largest that is left; None if either is none."""
+    if hide.all() or not hide.any():
+        return None
     compute = np.where(np.isfinite(table.C), table.C, 6.0 * table.N * table.D)
     return float(compute[hide].max() / compute[~hide].max())
 
@@ -83,10 +84,11 @@ def hold_out(
     if len(table) > _MOST_RUNS:
         return None
     hide, threshold = hidden_runs(table)
-    if hide.all():
+    reach = reach_of(table, hide)
+    if reach is None:
         return None
     try:
-        require_enough(law, table.where(~hide), constraints)
+        require_enough(law, table.where(~hide & (weight > 0)), constraints)
         inputs = gather(law, table)
         seen = {name: values[~hide] for name, values in inputs.items()}
         loss = np.asarray(table.L, float)
@@ -102,7 +104,7 @@ def hold_out(
         n_runs=int((~hide).sum()),
         n_hidden=int(hide.sum()),
         threshold=threshold,
-        extrapolation=reach_of(table, hide),
+        extrapolation=reach,
         rmse=float(np.sqrt(np.mean(error**2))),
         bias=float(np.mean(error)),
     )

@@ -1,4 +1,4 @@
-"""Which runs the answer hangs on: leave-one-out, the few that move it most, and outliers."""
+"""Which runs the answer hangs on: leave-one-out, and the few that move it most."""
 
 from __future__ import annotations
 
@@ -9,17 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .bootstrap import refit, run_scores
-from .newton import Problem, active_set, evaluate
+from .newton import active_set
 from .notes import FitWarning
+from .problem import Problem, evaluate
 
 Floats = NDArray[np.float64]
 
-OUTLIER = 6.0
-"""Robust standard deviations from the law beyond which a run is called an outlier."""
 _MOST_REMOVED = 5
 _LARGE_SHIFT = 3.0
 _SMALL_MOVE = 0.02
-_MOST_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,30 +128,3 @@ def describe_drivers(drivers: Sequence[Drivers], ids: Sequence[str]) -> Iterator
             run_ids=who,
             values={"without": item.after, "with": item.before, "standard_errors": item.shift},
         )
-
-
-def find_outliers(log_residuals: Floats, loss: Floats, ids: Sequence[str]) -> Iterator[FitWarning]:
-    """Yield one warning that names the runs far from the law and says how far; none is dropped."""
-    centre = float(np.median(log_residuals))
-    spread = 1.4826 * float(np.median(np.abs(log_residuals - centre)))
-    if spread < 1e-9:
-        return
-    distance = np.abs(log_residuals - centre) / spread
-    far = np.flatnonzero(distance > OUTLIER)
-    rows: list[int] = far[np.argsort(-distance[far], kind="stable")].tolist()
-    if not rows:
-        return
-    told = [
-        f"{ids[i]} (loss {loss[i]:.4g}, the law says {loss[i] * np.exp(-log_residuals[i]):.4g})"
-        for i in rows[:_MOST_NAMED]
-    ]
-    more = f" and {len(rows) - _MOST_NAMED} more" if len(rows) > _MOST_NAMED else ""
-    yield FitWarning(
-        code="outliers",
-        message=f"{len(rows)} of {len(loss)} runs {'lies' if len(rows) == 1 else 'lie'} more "
-        f"than {OUTLIER:g} robust standard "
-        f"deviations from the law: {'; '.join(told)}{more}.",
-        remedy="None was dropped. If a run diverged, runs.exclude(ids, reason='diverged').",
-        run_ids=tuple(ids[i] for i in rows),
-        values={"n_outliers": float(len(rows))},
-    )

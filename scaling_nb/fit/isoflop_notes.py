@@ -16,8 +16,8 @@ from ..errors import FitError
 from ..laws import ChinchillaLaw
 from ..records import RunTable
 from .design import check_design
-from .influence import OUTLIER
 from .notes import FitWarning
+from .outliers import OUTLIER
 from .parabola import IsoFlopMinimum, Parabola
 from .parametric import fit_law
 from .slices import Resampler

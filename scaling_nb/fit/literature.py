@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -94,6 +95,12 @@ class FrontierFit:
             f"{self.name}: N* = {self.coefficient_N:.4g} · C^{self.exponent_N:.4g}{span}, "
             f"D* = C / 6N*\n{self.source}"
         )
+
+    def _repr_html_(self) -> str:
+        name, *rest = str(self).split(": ", 1)
+        told = "<br>".join(escape(line) for line in rest[0].split("\n"))
+        notes = "".join(f"<li>{escape(str(note))}</li>" for note in self.warnings)
+        return f"<p><b>{escape(name)}</b> {told}</p>{'<ul>' + notes + '</ul>' if notes else ''}"
 
 
 def _notes(note: str, convention: Convention) -> tuple[FitWarning, ...]:

@@ -15,53 +15,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..laws.base import Constraints, Surface
-from .objective import Floats, Objective
+from .objective import Floats
+from .problem import Problem, evaluate, project, values
 
-_CHUNK = 12_000
 _MAX_ITERATIONS = 200
 _TINY = 1e-300
 _ON_BOUND = 1e-12
 _SHORTER = np.array([0.5, 0.2, 0.06, 0.01])
-_LONGER = np.array([3.0, 10.0, 30.0])
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """One law, table and objective, and which coordinates may move.
-
-    θ = origin + z Tᵀ: a fixed parameter has no column in T, shared ones have one in common.
-
-    Attributes
-    ----------
-    surface : Surface
-    observed : ndarray, shape (n_runs,)
-        Losses.
-    objective : Objective
-    origin : ndarray, shape (n_coords,)
-    mixing : ndarray, shape (n_coords, n_free)
-        T.
-    lower, upper : ndarray, shape (n_free,)
-        The box of z.
-    """
-
-    surface: Surface
-    observed: Floats
-    objective: Objective
-    origin: Floats
-    mixing: Floats
-    lower: Floats
-    upper: Floats
-
-    def theta(self, z: Floats) -> Floats:
-        """Return solver coordinates of the law for free coordinates z."""
-        return np.asarray(self.origin + z @ self.mixing.T)
-
-    def free(self, theta: Floats) -> Floats:
-        """Return the free coordinates nearest to θ, inside the box."""
-        count = self.mixing.sum(axis=0)
-        z = (theta - self.origin) @ self.mixing / count
-        return np.asarray(np.clip(z, self.lower, self.upper))
+_LONGER = np.array([3.0, 10.0, 30.0, 100.0])
+_DAMPINGS = np.array([0.0, 0.1, 1.0])
+_LENGTHS = np.array([1.0, 0.3, 0.05])
+_CRAWL = 0.02
+_LEAST = 1e-9
+_LEVEL = 1e-12
+_STUCK = 1e8
+_PERFECT = 1e-26
+_POLISH = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,106 +54,13 @@ class Solution:
     converged: NDArray[np.bool_]
 
 
-def make_problem(
-    surface: Surface,
-    names: tuple[str, ...],
-    observed: Floats,
-    objective: Objective,
-    constraints: Constraints,
-) -> Problem:
-    """Return the problem that `constraints` leave of fitting `surface` to `observed`."""
-    origin = np.zeros(len(names))
-    raw = np.array([constraints.fixed.get(name, 1.0) for name in names])
-    held = surface.to_theta(raw[None])[0]
-    columns: list[Floats] = []
-    lower: list[float] = []
-    upper: list[float] = []
-    shared = [names.index(name) for name in constraints.shared]
-    for i, name in enumerate(names):
-        if name in constraints.fixed:
-            origin[i] = held[i]
-        elif i not in shared or i == shared[0]:
-            members = shared if i in shared else [i]
-            column = np.zeros(len(names))
-            column[members] = 1.0
-            columns.append(column)
-            lower.append(float(surface.lower[members].max()))
-            upper.append(float(surface.upper[members].min()))
-    mixing = np.stack(columns, axis=1) if columns else np.zeros((len(names), 0))
-    return Problem(surface, observed, objective, origin, mixing, np.array(lower), np.array(upper))
-
-
-def evaluate(problem: Problem, z: Floats, weight: Floats) -> tuple[Floats, ...]:
-    """Return value, gradient, Hessian and Gauss-Newton matrix at each z of a batch.
-
-    Parameters
-    ----------
-    z : ndarray, shape (n_batch, n_free)
-    weight : ndarray, shape (n_runs,) or (n_batch, n_runs)
-    """
-    batch, runs, q = len(z), len(problem.observed), z.shape[1]
-    if batch * runs <= _CHUNK:
-        return _evaluate_part(problem, problem.surface, problem.observed, z, weight)
-    total = np.zeros(batch), np.zeros((batch, q)), np.zeros((batch, q, q)), np.zeros((batch, q, q))
-    run_step = min(runs, _CHUNK)
-    batch_step = max(1, _CHUNK // runs)
-    for lo in range(0, runs, run_step):
-        rows = slice(lo, lo + run_step)
-        surface = problem.surface if runs <= _CHUNK else problem.surface.take(np.arange(runs)[rows])
-        observed = problem.observed[rows]
-        for at in range(0, batch, batch_step):
-            part = slice(at, at + batch_step)
-            w = weight[rows] if weight.ndim == 1 else weight[part, rows]
-            found = _evaluate_part(problem, surface, observed, z[part], w)
-            for array, fresh in zip(total, found, strict=True):
-                array[part] += fresh
-    return total
-
-
-def _evaluate_part(
-    problem: Problem, surface: Surface, observed: Floats, z: Floats, weight: Floats
-) -> tuple[Floats, ...]:
-    """Evaluate as many members and runs as fit into the cache."""
-    theta = problem.theta(z)
-    predicted, jacobian = surface.derivatives(theta)
-    terms = problem.objective.terms(observed, predicted, weight)
-    bend = surface.curvature(theta, jacobian, terms.slope)
-    if problem.mixing.shape[0] != problem.mixing.shape[1]:
-        bend = problem.mixing.T @ bend @ problem.mixing
-        jacobian = problem.mixing.T @ jacobian
-    transposed = jacobian.swapaxes(1, 2)
-    gauss = (jacobian * terms.majorant[:, None]) @ transposed
-    if terms.bend is terms.majorant:
-        hessian = gauss + bend
-    else:
-        hessian = (jacobian * terms.bend[:, None]) @ transposed + bend
-    gradient = (jacobian @ terms.slope[:, :, None])[:, :, 0]
-    return terms.value.sum(axis=1), gradient, hessian, gauss
-
-
-def values(problem: Problem, z: Floats, weight: Floats) -> Floats:
-    """Return the objective alone at each z of a batch, shape (n_batch,)."""
-    batch, runs = len(z), len(problem.observed)
-    out = np.zeros(batch)
-    run_step, batch_step = min(runs, _CHUNK), max(1, _CHUNK // runs)
-    for lo in range(0, runs, run_step):
-        rows = slice(lo, lo + run_step)
-        surface = problem.surface if runs <= _CHUNK else problem.surface.take(np.arange(runs)[rows])
-        for at in range(0, batch, batch_step):
-            part = slice(at, at + batch_step)
-            w = weight[rows] if weight.ndim == 1 else weight[part, rows]
-            predicted = surface.loss(problem.theta(z[part]))
-            out[part] += problem.objective.value(problem.observed[rows], predicted, w)
-    return out
-
-
 def minimise(
     problem: Problem,
     start: Floats,
     weight: Floats,
     *,
     damping: float = 1.0,
-    tolerance: float = 1e-14,
+    tolerance: float = 1e-12,
     frozen: NDArray[np.bool_] | None = None,
     max_iterations: int = _MAX_ITERATIONS,
 ) -> Solution:
@@ -206,9 +82,11 @@ def minimise(
     with np.errstate(over="ignore", invalid="ignore"):
         value, gradient, hessian, gauss = evaluate(problem, z, weight)
         done = np.zeros(len(z), dtype=bool)
-        perfect = _perfect(problem, weight) if weight.ndim == 1 and frozen is None else -1.0
         good = np.full(len(z), not z.shape[1])
         lam = np.full(len(z), damping)
+        size = _size(problem, weight)
+        polish = np.zeros(len(z), dtype=int)
+        linear = problem.linear if frozen is None else problem.linear & ~frozen
         for _ in range(max_iterations if z.shape[1] else 0):
             live = np.flatnonzero(~done)
             if not len(live):
@@ -219,53 +97,69 @@ def minimise(
             trial = _into_box(problem, z[live] + step)
             w = weight if weight.ndim == 1 else weight[live]
             new = evaluate(problem, trial, w)
-            floor = 4e-16 * value[live]
+            floor = _rounding(size if w.ndim == 1 else size[live], value[live])
             better = new[0] <= value[live] + np.minimum(1e-4 * slope, 0.0) + floor
             small = np.max(np.abs(step) / (np.abs(trial) + 1e-3), axis=1) < 1e-13
             flat = (-slope <= tolerance * value[live] + _TINY) & (lam[live] < 0.5)
             found = np.zeros(len(live), dtype=bool)
-            smooth = bool((better & convex).all())
-            for lengths, wanted in ((_SHORTER, ~better & ~small), (_LONGER, ~convex & ~small)):
-                if smooth or not wanted.any():
-                    continue
-                at = np.flatnonzero(wanted)
-                best, low = _line_search(
-                    problem, z[live[at]], step[at], w if w.ndim == 1 else w[at], lengths
-                )
-                at_hand = np.where(better[at] | found[at], new[0][at], value[live[at]])
-                gain = low < at_hand
+            blend = np.where(better, _relax(lam[live]), _stiffen(lam[live]))
+            wanting = ~(better & convex) & ~small
+            for search in (_along, _around) if wanting.any() else ():
+                at = np.flatnonzero(wanting)
+                if not len(at):
+                    break
+                here = live[at]
+                w_at = w if w.ndim == 1 else w[at]
+                at_hand = np.where(better[at] | found[at], new[0][at], value[here])
+                if search is _along:
+                    best, low, used = _along(
+                        problem, z[here], step[at], w_at, lam[here], better[at]
+                    )
+                else:
+                    state = z[here], gradient[here], hessian[here], gauss[here]
+                    best, low, used = _around(problem, state, w_at, lam[here], linear, frozen)
+                gain = low < at_hand - floor[at]
                 hit = at[gain]
                 if len(hit):
                     found[hit] = True
+                    blend[hit] = used[gain]
                     trial[hit] = best[gain]
                     w_hit = w if w.ndim == 1 else w[hit]
                     for array, fresh in zip(new, evaluate(problem, trial[hit], w_hit), strict=True):
                         array[hit] = fresh
+                # A step of which only a small part is good crawls along a bent valley.
+                wanting &= ~better & (value[live] - new[0] < -_CRAWL * slope)
             moved = better | found
             taken = live[moved]
             z[taken] = trial[moved]
             for old, fresh in zip((value, gradient, hessian, gauss), new, strict=True):
                 old[taken] = fresh[moved]
-            lam[live] = np.where(
-                better,
-                _relax(lam[live]),
-                np.where(
-                    found, np.clip(3.0 * lam[live], 0.1, 1.0), np.maximum(8.0 * lam[live], 0.02)
-                ),
-            )
-            stuck = ~moved & (lam[live] > 1e12)
-            ended = (better & convex & (small | flat)) | (~better & small) | stuck
+            lam[live] = blend
+            level = ~moved & (-slope <= np.maximum(_LEVEL * value[live], floor))
+            stuck = ~moved & (lam[live] > _STUCK)
+            # Residuals that are rounding never get flat.
+            exact = value[live] <= _PERFECT * (size if w.ndim == 1 else size[live])
+            polish[live] += exact
+            ended = (better & convex & (small | flat)) | (~better & small) | level | stuck
+            ended |= polish[live] > _POLISH
             good[live] = ended & ~stuck
             done[live] = ended
-            if weight.ndim == 1 and np.any(value[good & done] <= perfect):
-                break
+            if frozen is None and weight.ndim == 1 and (good & done)[live][exact].any():
+                good[live[exact]] = True
+                break  # No other start can do better.
     return Solution(z, value, gradient, hessian, gauss, good)
 
 
-def _perfect(problem: Problem, weight: Floats) -> float:
-    """Return the objective of residuals that are rounding: no other start can do better."""
-    size = 1.0 if problem.objective.name == "log-huber" else float(np.mean(problem.observed**2))
-    return 1e-26 * size * float(weight.sum())
+def _size(problem: Problem, weight: Floats) -> Any:
+    """Return the objective of residuals as large as the losses, one or shape (n_batch,)."""
+    if problem.objective.name == "log-huber":
+        return weight.sum(axis=-1)
+    return weight @ problem.observed**2
+
+
+def _rounding(size: Any, value: Floats) -> Floats:
+    """Return by how much rounding of the predictions may move the objective."""
+    return np.asarray(4e-16 * (value + np.sqrt(value * size)))
 
 
 def _into_box(problem: Problem, z: Floats) -> Floats:
@@ -274,23 +168,84 @@ def _into_box(problem: Problem, z: Floats) -> Floats:
     return np.where(inside > problem.upper - _ON_BOUND, problem.upper, inside)
 
 
-def _line_search(
-    problem: Problem, z: Floats, step: Floats, weight: Floats, lengths: Floats
-) -> tuple[Floats, Floats]:
-    """Return the best of several lengths along each step, and its value."""
-    shape = (len(z), len(lengths), z.shape[1])
-    points = _into_box(problem, z[:, None] + lengths[:, None] * step[:, None])
-    w = weight if weight.ndim == 1 else np.repeat(weight, len(lengths), axis=0)
-    value = values(problem, points.reshape(-1, shape[2]), w).reshape(shape[:2])
+def _along(
+    problem: Problem,
+    z: Floats,
+    step: Floats,
+    weight: Floats,
+    lam: Floats,
+    better: NDArray[np.bool_],
+) -> tuple[Floats, Floats, Floats]:
+    """Return the best of several lengths of each step, its value, and the damping to go on with.
+
+    Shorter ones where the step failed, else longer ones: where the matrix was repaired its
+    length means little.
+    """
+    lengths = np.where(better[:, None], _LONGER, _SHORTER)
+    points = _into_box(problem, z[:, None] + lengths[:, :, None] * step[:, None])
+    best, low, _ = _lowest(problem, points, weight)
+    return best, low, np.where(better, _relax(lam), np.clip(3.0 * lam, 0.1, np.maximum(1.0, lam)))
+
+
+def _around(
+    problem: Problem,
+    state: tuple[Floats, Floats, Floats, Floats],
+    weight: Floats,
+    lam: Floats,
+    linear: NDArray[np.bool_],
+    frozen: NDArray[np.bool_] | None,
+) -> tuple[Floats, Floats, Floats]:
+    """Return the best over several dampings and lengths, its value and its damping.
+
+    Where some coordinates are linear the points lie on the curve on which these are refitted:
+    a valley that bends in all coordinates is straight in the others.
+    """
+    z = state[0]
+    batch, q = z.shape
+    m = len(_DAMPINGS)
+    tried = np.tile(_DAMPINGS, batch)
+    many = [np.repeat(x, m, axis=0) for x in state]
+    step, _, _ = _step(problem, many[0], many[1], many[2], many[3], tried, frozen)
+    points = _into_box(
+        problem, z[:, None, None] + _LENGTHS[:, None] * step.reshape(batch, m, 1, q)
+    ).reshape(batch, -1, q)
+    k = points.shape[1]
+    if linear.any():
+        w = weight if weight.ndim == 1 else np.repeat(weight, k, axis=0)
+        flat = project(problem, points.reshape(-1, q), np.repeat(z, k, axis=0), w, linear)
+        points = _into_box(problem, flat).reshape(batch, k, q)
+    best, low, which = _lowest(problem, points, weight)
+    return best, low, _DAMPINGS[which // len(_LENGTHS)]
+
+
+def _lowest(
+    problem: Problem, points: Floats, weight: Floats
+) -> tuple[Floats, Floats, NDArray[np.intp]]:
+    """Return each member's best point of several, its value and its place; (n_batch, k, n_free)."""
+    batch, k, q = points.shape
+    w = weight if weight.ndim == 1 else np.repeat(weight, k, axis=0)
+    value = values(problem, points.reshape(-1, q), w).reshape(batch, k)
     value = np.where(np.isnan(value), np.inf, value)
     best = value.argmin(axis=1)
-    rows = np.arange(len(z))
-    return points[rows, best], value[rows, best]
+    rows = np.arange(batch)
+    return points[rows, best], value[rows, best], best
 
 
 def _relax(lam: Floats) -> Floats:
-    smaller = np.where(lam > 1.0, lam / 8.0, lam * 0.1)
-    return np.where(smaller < 1e-2, 0.0, smaller)
+    smaller = np.where(lam > 1.0, 1.0 + 0.1 * (lam - 1.0), 0.1 * lam)
+    return np.where(
+        lam > 1.0 + _LEAST,
+        smaller,
+        np.where(lam > 1.0, 1.0, np.where(smaller < 1e-2, 0.0, smaller)),
+    )
+
+
+def _stiffen(lam: Floats) -> Floats:
+    return np.where(
+        lam < 1.0,
+        np.minimum(np.maximum(8.0 * lam, 0.02), 1.0),
+        1.0 + np.maximum(100.0 * (lam - 1.0), 1e-2),
+    )
 
 
 def active_set(problem: Problem, z: Floats, gradient: Floats) -> NDArray[np.bool_]:
@@ -330,16 +285,24 @@ def _step(
     todo: Any = slice(None)
     for _ in range(q + 1):
         scaled, sound = _solve(matrix[todo], rhs[todo], bound[todo], offset[todo] / scale[todo])
-        step[todo], convex[todo] = scaled * scale[todo], sound
-        moved = z[todo] + step[todo]
+        here, there = step[todo].copy(), scaled * scale[todo]
+        step[todo], convex[todo] = there, sound
+        moved = z[todo] + there
         out = ((moved < problem.lower) | (moved > problem.upper)) & ~bound[todo]
         broken = out.any(axis=1)
         if not broken.any():
             break
+        # Only the bound that is met first holds: those beyond it may not be met at all.
         todo, out, moved = np.arange(len(z))[todo][broken], out[broken], moved[broken]
+        here, there = here[broken], there[broken]
         edge = np.clip(moved, problem.lower, problem.upper) - z[todo]
-        offset[todo] = np.where(out, edge, offset[todo])
-        bound[todo] |= out
+        with np.errstate(divide="ignore", invalid="ignore"):
+            reach = np.where(out, (edge - here) / (there - here), np.inf)
+        first = reach.argmin(axis=1)
+        rows = np.arange(len(todo))
+        step[todo] = here + np.clip(reach[rows, first], 0.0, 1.0)[:, None] * (there - here)
+        offset[todo, first] = step[todo, first] = edge[rows, first]
+        bound[todo, first] = True
     return step, (gradient * step).sum(axis=1), convex
 
 

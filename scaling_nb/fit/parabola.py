@@ -279,6 +279,9 @@ def describe_slice(
     )
 
 
+_SIDE = {"at_smallest": {"side": -1.0}, "at_largest": {"side": 1.0}}
+
+
 def _why(part: Slice, status: MinimumStatus, log_sizes: Array) -> FitWarning | None:
     if status == "optimum":
         return None
@@ -312,5 +315,10 @@ def _why(part: Slice, status: MinimumStatus, log_sizes: Array) -> FitWarning | N
         code=code,
         message=f"At C = {part.budget:.3g} FLOP {fact}.",
         remedy=remedy,
-        values={"budget": part.budget, "smallest": float(smallest), "largest": float(largest)},
+        values={
+            "budget": part.budget,
+            "smallest": float(smallest),
+            "largest": float(largest),
+            **_SIDE.get(status, {}),
+        },
     )

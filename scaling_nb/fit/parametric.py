@@ -74,7 +74,7 @@ def fit_law(
     shared : sequence of str
         Parameters with one common value, such as ``("alpha", "beta")``.
     weights : array_like, shape (n_runs,)
-        Weight of each run that counts, in the order of ``runs.run_ids``.
+        Weight of each run that counts, in the order of ``runs.run_ids``; 0 leaves a run out.
     variances : array_like, shape (n_runs,)
         Variance of each run's residual; turned into weights 1/variance of mean one.
     flops : FlopModel, "6ND", "counted", float or callable
@@ -107,7 +107,8 @@ def fit_law(
     inputs = gather(law, table)
     loss = np.asarray(table.L, dtype=float)
     weight = _weights(len(table), weights, variances)
-    require_enough(law, table, constraints)
+    counted = table if weight.all() else table.where(weight > 0)
+    require_enough(law, counted, constraints)
     optimum = solve(law, inputs, loss, goal, constraints=constraints, weight=weight)
     drawn = None
     # A law that passes through its runs passes through every resample of them too.
@@ -137,12 +138,13 @@ def fit_law(
         objective=objective,
         delta=delta,
         objective_value=float(optimum.value[0]),
-        n_runs=len(table),
+        n_runs=len(counted),
         data_hash=table.data_hash,
         samples=samples,
         resampled="" if drawn is None else drawn.how,
-        scope=scope_of(table),
+        scope=scope_of(counted),
         runs=table,
+        excluded=table.exclusions,
         constraints=constraints,
         flops=answers,
         level=level,

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import FitError
-from .newton import Problem, Solution, evaluate, minimise
+from .newton import Solution, minimise
 from .objective import Objective
+from .problem import Problem, evaluate
 
 Floats = NDArray[np.float64]
 

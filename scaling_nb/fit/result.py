@@ -76,6 +76,8 @@ class LawFit:
         Ranges of N, D and C among the runs.
     runs : RunTable or None
         The runs, excluded ones with their reasons.
+    excluded : mapping of str to str
+        Reason by run_id for each run that was left out; it survives :meth:`to_json`.
     constraints : Constraints
         What was held still.
     flops : FlopModel
@@ -104,6 +106,7 @@ class LawFit:
     resampled: str = ""
     scope: Scope | None = None
     runs: RunTable | None = field(default=None, repr=False)
+    excluded: Mapping[str, str] = field(default_factory=dict, repr=False)
     constraints: Constraints = field(default_factory=Constraints)
     flops: FlopModel = SIX_ND
     level: float = 0.90

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import FitError
 from ..laws import Constraints, Law
+from ..laws.power_sum import local_minima
 from ..records import RunTable
-from .newton import Problem, Solution, make_problem, minimise
+from .newton import Solution, minimise
 from .objective import Objective
+from .problem import Problem, make_problem, project, values
 
 Floats = NDArray[np.float64]
 _SUBSAMPLE = 4000
 _OUTLYING = 25.0
+_BEYOND = 2.0
+_FEW = 64
+_SHARES = (1.0, 0.1)
+_LATTICE = 12
+_REWEIGHTED = 3
+_MOST_STARTS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +40,8 @@ class Optimum:
     gradient, hessian, gauss_newton : ndarray
         At the lowest.
     weight : ndarray, shape (n_runs,)
-    scale : float
-        Losses were divided by it.
+    constraints : Constraints
+        What was held still.
     converged : bool
     """
 
@@ -44,6 +52,7 @@ class Optimum:
     hessian: Floats
     gauss_newton: Floats
     weight: Floats
+    constraints: Constraints
     converged: bool
 
     @property
@@ -81,20 +90,7 @@ def solve(
     """Find the global optimum of a law's objective on one table."""
     surface = law.surface(inputs, constraints)
     problem = make_problem(surface, law.param_names, loss, objective, constraints)
-    start_weight = objective.start_weight(loss, weight)
-    few = _spread(loss, _SUBSAMPLE)
-    if few is None:
-        starts = problem.free(surface.starts(loss, start_weight, constraints))
-    else:
-        small = surface.take(few)
-        part = make_problem(small, law.param_names, loss[few], objective, constraints)
-        rough = problem.free(small.starts(loss[few], start_weight[few], constraints))
-        found = minimise(part, rough, weight[few])
-        starts = found.z[_distinct(found.z, found.value)[:2]]
-    solution = minimise(problem, starts, weight)
-    if few is None and objective.name != "mse":
-        solution = _again_without_outliers(problem, solution, loss, weight, constraints)
-    keep = _distinct(solution.z, solution.value)
+    solution, keep = find_minima(problem, constraints, weight)
     best = keep[0]
     return Optimum(
         problem,
@@ -104,33 +100,84 @@ def solve(
         solution.hessian[best],
         solution.gauss_newton[best],
         weight,
+        constraints,
         bool(solution.converged[best]),
     )
 
 
-def _again_without_outliers(
-    problem: Problem, solution: Solution, loss: Floats, weight: Floats, constraints: Constraints
-) -> Solution:
-    """Search the grid once more where far outliers may have led the first search astray.
+def find_minima(
+    problem: Problem, constraints: Constraints, weight: Floats
+) -> tuple[Solution, list[int]]:
+    """Refine every start there is; return where they ended, and the distinct ones, lowest first."""
+    loss = problem.observed
+    few = _spread(loss, _SUBSAMPLE)
+    if few is None:
+        starts = _starts(problem, constraints, weight)
+    else:
+        part = replace(problem, surface=problem.surface.take(few), observed=loss[few])
+        found = minimise(part, _starts(part, constraints, weight[few]), weight[few])
+        starts = found.z[_distinct(found.z, found.value)[:2]]
+    solution = minimise(problem, starts, weight)
+    return solution, _distinct(solution.z, solution.value)
 
-    Least squares follows diverged runs; reweighted by the residuals found, it no longer does.
+
+def _starts(problem: Problem, constraints: Constraints, weight: Floats) -> Floats:
+    trust = problem.objective.start_weight(problem.observed, weight)
+    starts = problem.free(problem.surface.starts(problem.observed, trust, constraints))
+    if problem.objective.name == "mse":
+        return starts
+    return np.concatenate([starts, *_robust_starts(problem, starts, weight, constraints)])
+
+
+def _robust_starts(
+    problem: Problem, starts: Floats, weight: Floats, constraints: Constraints
+) -> Iterator[Floats]:
+    """Yield starts near which the Huber loss may be least, though least squares is not.
+
+    Where residuals are far beyond δ the objective is nearly that of least absolute deviations,
+    which has minima of its own: diverged runs lead least squares astray, and few runs leave many
+    pairs of exponents that pass through some of them.
     """
-    best = int(solution.value.argmin())
-    predicted = problem.surface.loss(problem.theta(solution.z[best : best + 1]))
-    residual = np.abs(np.log(loss / predicted[0]))
-    typical = max(float(np.median(residual)), problem.objective.delta)
-    if residual.max() <= _OUTLYING * typical:
-        return solution
-    trust = weight / np.maximum(residual, typical) / loss**2
-    trust[residual > _OUTLYING * typical] = 0.0
-    starts = problem.free(problem.surface.starts(loss, trust, constraints))
-    more = minimise(problem, starts, weight)
-    return Solution(
-        *(
-            np.concatenate([getattr(solution, name), getattr(more, name)])
-            for name in ("z", "value", "gradient", "hessian", "gauss_newton", "converged")
-        )
-    )
+    loss, delta = problem.observed, problem.objective.delta
+    residual = _log_residuals(problem, starts[0])
+    typical = float(np.median(residual))
+    if typical <= _BEYOND * delta and residual.max() <= _OUTLYING * max(typical, delta):
+        return
+    if len(loss) <= _FEW:
+        yield _lattice_starts(problem, weight)
+    if len(loss) <= _FEW or residual.max() > _OUTLYING * typical:
+        for share in _SHARES:
+            floor = max(share * float(np.median(residual)), delta)
+            trust = weight / loss**2 / np.maximum(residual, floor)
+            fresh = problem.free(problem.surface.starts(loss, trust, constraints))
+            residual = _log_residuals(problem, fresh[0])
+            yield fresh
+
+
+def _lattice_starts(problem: Problem, weight: Floats) -> Floats:
+    """Return the local minima of the objective itself on a coarse lattice of exponents.
+
+    The linear coordinates are refitted at each point by reweighted least squares.
+    """
+    bent = np.flatnonzero(~problem.linear)
+    if not problem.linear.any() or not 1 <= len(bent) <= 2:
+        return np.empty((0, len(problem.lower)))
+    low, high = problem.lower[bent], problem.upper[bent]
+    axes = [np.geomspace(lo, hi, _LATTICE) for lo, hi in zip(low, high, strict=True)]
+    shape = (_LATTICE,) * len(bent)
+    z = np.zeros((int(np.prod(shape)), len(problem.lower)))
+    z[:, bent] = np.stack([a.ravel() for a in np.meshgrid(*axes, indexing="ij")], axis=1)
+    squares = replace(problem, objective=Objective("mse"))
+    z = project(squares, z, z, weight / problem.observed**2, problem.linear)
+    for _ in range(_REWEIGHTED):
+        z = project(problem, z, z, weight, problem.linear)
+    cost = values(problem, z, weight).reshape(shape)
+    return np.asarray(z.reshape(*shape, -1)[local_minima(cost)][:_MOST_STARTS])
+
+
+def _log_residuals(problem: Problem, z: Floats) -> Floats:
+    predicted = problem.surface.loss(problem.theta(z[None]))[0]
+    return np.asarray(np.abs(np.log(problem.observed / predicted)))
 
 
 def _spread(loss: Floats, size: int) -> NDArray[np.intp] | None:

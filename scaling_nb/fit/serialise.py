@@ -1,4 +1,4 @@
-"""A fit as JSON and back. Everything but the runs themselves, of which the hash remains."""
+"""A fit as JSON and back. Of the runs the hash remains, and which were left out and why."""
 
 from __future__ import annotations
 
@@ -50,6 +50,7 @@ def encode(fit: Mapping[str, Any]) -> dict[str, Any]:
             "fixed": dict(fit["constraints"].fixed),
             "shared": list(fit["constraints"].shared),
         },
+        "excluded": {str(k): str(v) for k, v in fit["excluded"].items()},
         "flops": fit["flops"].to_dict(),
         "samples": None if fit["samples"] is None else fit["samples"].tolist(),
         **{name: fit[name] for name in _PLAIN},
@@ -82,6 +83,7 @@ def decode(data: Mapping[str, Any]) -> dict[str, Any]:
         "constraints": Constraints(
             fixed=dict(data["constraints"]["fixed"]), shared=tuple(data["constraints"]["shared"])
         ),
+        "excluded": dict(data.get("excluded", {})),
         "flops": FlopModel(**data["flops"]),
         "samples": None if data["samples"] is None else np.array(data["samples"], float),
         **{name: data[name] for name in _PLAIN},

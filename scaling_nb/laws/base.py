@@ -88,6 +88,15 @@ class Surface(ABC):
     lower: Floats
     upper: Floats
 
+    @property
+    def linear(self) -> tuple[int, ...]:
+        """Coordinates, at most three, that the loss is linear in together.
+
+        Given the others they follow by least squares, which spares a solver the bent valleys
+        that they make with the exponents.
+        """
+        return ()
+
     @abstractmethod
     def loss(self, theta: Floats) -> Floats:
         """Return the loss at each θ and run, shape (n_batch, n_runs)."""

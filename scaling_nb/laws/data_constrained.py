@@ -32,6 +32,11 @@ _PARAMETERS = (
 )
 
 
+# The valley along R_D* is flat and has several minima: starts lie on both sides of each known one.
+_REPEATS = (3.0, 10.0, 30.0, 90.0, 300.0)
+_EXCESS = (0.7, 1.5, 3.0, 6.0, 40.0)
+
+
 def _saturating(repeats: Any, star: Any) -> Any:
     """Return 1 + R* (1 - e^(-R/R*)); expm1 keeps it exact where R is far below R*.
 
@@ -157,5 +162,5 @@ class DataConstrainedLaw(NumericLaw):
             {"N": inputs["N"][few], "D": inputs["D"][few]}, loss[few], weight[few]
         )[0]
         base[1:3] = np.maximum(base[1:3], 1e-3)
-        grid = np.array([[rd, rn] for rd in (3.0, 15.0, 90.0) for rn in (1.5, 6.0, 40.0)])
+        grid = np.array([[rd, rn] for rd in _REPEATS for rn in _EXCESS])
         return np.column_stack([np.tile(base, (len(grid), 1)), grid])

@@ -9,18 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .base import Constraints, Floats, Parameter, Surface
+from .least_squares import non_negative
 
 GRID_POINTS = 48
 """Exponents on each axis of the grid."""
-_GRID = np.geomspace(0.01, 2.5, GRID_POINTS)
+_GRID = np.geomspace(0.005, 3.0, GRID_POINTS)
 _MAX_STARTS = 8
+_MOST_MINIMA = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,11 @@ class PowerSumSurface(Surface):
             lower=np.array([p.low for p in parameters]),
             upper=np.array([p.high for p in parameters]),
         )
+
+    @property
+    def linear(self) -> tuple[int, ...]:
+        """E and every A'."""
+        return tuple(range(int(self.constant) + len(self.x)))
 
     def take(self, rows: NDArray[Any]) -> Self:
         """Return the same law over some of the rows."""
@@ -124,8 +130,9 @@ class PowerSumSurface(Surface):
         held = [fixed.get(name) for name in self.names[: first + k]]
         tied = k == 2 and set(self.names[first + k :]) <= set(constraints.shared)
         points, cost, coefficients = _project(self, exponents, held, tied, loss, weight)
-        best = _local_minima(cost)
-        return np.column_stack([coefficients[best], points[best]])
+        best = local_minima(cost)
+        theta = np.column_stack([coefficients[best], points[best]])
+        return theta[_different(theta, first, k)]
 
     def to_params(self, theta: Floats) -> Floats:
         """Return A = A' exp(α centre)."""
@@ -196,102 +203,11 @@ def _project(
             gram[0, first + i] = gram[first + i, 0] = w.sum(axis=1)[at]
     if len(basis) == 2:
         gram[first, first + 1] = gram[first + 1, first] = cross
-    cost, coefficients = _non_negative(gram, moment, held)
+    cost, coefficients = non_negative(gram, moment, held)
     return points, cost, np.moveaxis(coefficients, 0, -1)
 
 
-def _non_negative(
-    gram: Floats, moment: Floats, held: Sequence[float | None]
-) -> tuple[Floats, Floats]:
-    """Minimise cᵀGc - 2mᵀc over c ≥ 0 at every grid point, by cases of which c are positive.
-
-    Parameters
-    ----------
-    gram : ndarray, shape (p, p, *grid)
-    moment : ndarray, shape (p, *grid)
-    held : sequence of float or None, length p
-        Coefficients held at a value.
-    """
-    reduced = moment
-    base: Floats = np.zeros(moment.shape[1:])
-    free = [i for i, value in enumerate(held) if value is None]
-    if len(free) < len(held):
-        known = np.zeros_like(moment)
-        for i, value in enumerate(held):
-            known[i] = 0.0 if value is None else value
-        reduced = moment - np.einsum("ij...,j...->i...", gram, known)
-        base = np.einsum("i...,i...->...", known, -moment - reduced)
-    shape = base.shape
-    gram = gram.reshape(len(held), len(held), -1)
-    reduced, base = reduced.reshape(len(held), -1), base.ravel()
-    resting = np.array([value or 0.0 for value in held])[:, None]
-    cost, best = base.copy(), np.tile(resting, (1, len(base)))
-    _try_cases(gram, reduced, base, [tuple(free)] if free else [], cost, best)
-    # Where all are positive nothing is better; the other cases are for the rest.
-    rest = np.flatnonzero(cost == base)
-    if len(rest) and len(free) > 1:
-        cases = [c for size in range(len(free) - 1, 0, -1) for c in combinations(free, size)]
-        rest_cost, rest_best = cost[rest], best[:, rest]
-        _try_cases(gram[:, :, rest], reduced[:, rest], base[rest], cases, rest_cost, rest_best)
-        cost[rest], best[:, rest] = rest_cost, rest_best
-    return cost.reshape(shape), best.reshape(len(held), *shape)
-
-
-def _try_cases(
-    gram: Floats,
-    moment: Floats,
-    base: Floats,
-    cases: Sequence[tuple[int, ...]],
-    cost: Floats,
-    best: Floats,
-) -> None:
-    """Solve for each case's coefficients, and write what is feasible and better into the last two.
-
-    All arrays are flat over the grid; coefficients outside a case are what they start at.
-    """
-    resting = best.copy()
-    for chosen in cases:
-        solution = _cramer(gram, moment, chosen)
-        with np.errstate(invalid="ignore"):  # a singular case has no finite solution
-            here = base - sum(moment[i] * c for i, c in zip(chosen, solution, strict=True))
-        ok = here < cost
-        for c in solution:
-            ok &= c >= 0
-        np.copyto(cost, here, where=ok)
-        for i in range(len(best)):
-            np.copyto(best[i], solution[chosen.index(i)] if i in chosen else resting[i], where=ok)
-
-
-def _cramer(gram: Floats, moment: Floats, chosen: Sequence[int]) -> list[Floats]:
-    """Solve the normal equations of one to three coefficients in closed form."""
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        if len(chosen) == 1:
-            (i,) = chosen
-            return [moment[i] / gram[i, i]]
-        if len(chosen) == 2:
-            i, j = chosen
-            det = gram[i, i] * gram[j, j] - gram[i, j] ** 2
-            return [
-                (moment[i] * gram[j, j] - moment[j] * gram[i, j]) / det,
-                (moment[j] * gram[i, i] - moment[i] * gram[i, j]) / det,
-            ]
-        i, j, k = chosen
-        cof_i = gram[j, j] * gram[k, k] - gram[j, k] ** 2
-        cof_j = gram[i, k] * gram[j, k] - gram[i, j] * gram[k, k]
-        cof_k = gram[i, j] * gram[j, k] - gram[i, k] * gram[j, j]
-        det = gram[i, i] * cof_i + gram[i, j] * cof_j + gram[i, k] * cof_k
-        cof_jj = gram[i, i] * gram[k, k] - gram[i, k] ** 2
-        cof_jk = gram[i, j] * gram[i, k] - gram[i, i] * gram[j, k]
-        cof_kk = gram[i, i] * gram[j, j] - gram[i, j] ** 2
-        a, b, c = moment[i], moment[j], moment[k]
-        return [
-            (cof_i * a + cof_j * b + cof_k * c) / det,
-            (cof_j * a + cof_jj * b + cof_jk * c) / det,
-            (cof_k * a + cof_jk * b + cof_kk * c) / det,
-        ]
-
-
-def _local_minima(cost: Floats) -> tuple[NDArray[np.intp], ...]:
+def local_minima(cost: Floats) -> tuple[NDArray[np.intp], ...]:
     """Return indices of grid points no higher than any neighbour, the lowest first."""
     padded = np.pad(cost, 1, constant_values=np.inf)
     lowest = np.ones(cost.shape, dtype=bool)
@@ -302,5 +218,19 @@ def _local_minima(cost: Floats) -> tuple[NDArray[np.intp], ...]:
         neighbour = tuple(slice(o, o + size) for o, size in zip(offset, cost.shape, strict=True))
         lowest &= padded[middle] <= padded[neighbour]
     indices = np.nonzero(lowest & np.isfinite(cost))
-    order = np.argsort(cost[indices], kind="stable")[:_MAX_STARTS]
+    order = np.argsort(cost[indices], kind="stable")[:_MOST_MINIMA]
     return tuple(axis[order] for axis in indices)
+
+
+def _different(theta: Floats, first: int, k: int) -> list[int]:
+    """Return which starts differ by more than the exponent of a term that is zero."""
+    bare = np.array(theta)
+    bare[:, first + k :][theta[:, first : first + k] == 0] = 0.0
+    kept: list[int] = []
+    for i, row in enumerate(bare):
+        far = np.abs(bare[kept] - row) > 1e-9 * np.abs(row)
+        if far.any(axis=1).all():
+            kept.append(i)
+        if len(kept) == _MAX_STARTS:
+            break
+    return kept

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from referee import needs_referee, reference, table
 
+import scaling_nb as snb
 from scaling_nb import ChinchillaLaw, RunTable, backtest
 from scaling_nb.errors import TooFewRunsError
 
@@ -53,3 +54,13 @@ def test_the_reference_back_tests(name, objective):
     assert result.fit.exponent_N == pytest.approx(expected["a_train"], rel=1e-4)
     assert result.rmse == pytest.approx(expected["rmse_log"], rel=1e-4)
     assert abs(result.bias) == pytest.approx(abs(expected["bias_log"]), rel=1e-3)
+
+
+def test_a_back_test_shows_itself_run_by_run():
+    from scaling_nb.simulation import IsoFlopDesign
+
+    design = IsoFlopDesign(budgets=(1e18, 1e19, 1e20), n_sizes=7)
+    tested = backtest(snb.simulate(snb.published["besiroglu_2024"], design, 0.002, 0))
+    html = tested._repr_html_()
+    assert html.count("<tr>") == 1 + len(tested.run_ids)
+    assert tested.run_ids[0] in html

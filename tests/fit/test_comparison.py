@@ -7,7 +7,7 @@ import pytest
 
 import scaling_nb as snb
 from scaling_nb.errors import FitError
-from scaling_nb.simulation import IsoFlopDesign, RandomDesign, simulate_curves
+from scaling_nb.simulation import GridDesign, IsoFlopDesign, RandomDesign, simulate_curves
 
 LAW = snb.published["besiroglu_2024"]
 
@@ -65,3 +65,14 @@ def test_a_comparison_shows_itself(runs):
     comparison = snb.compare(runs, bootstrap=0)
     assert "Approach 2 (IsoFLOP)" in str(comparison)
     assert "<table" in comparison._repr_html_()
+
+
+def test_what_an_envelope_assumes_is_passed_on():
+    grid = GridDesign(n_params=np.geomspace(1e8, 1e10, 8), n_tokens=np.geomspace(1e9, 1e12, 8))
+    frame = snb.simulate(LAW, grid, 0.001, 0, trunk_noise=0.001).to_frame()
+    told = " ".join(snb.compare(frame, bootstrap=50).sentences)
+    assert "do not say by which schedule" in told
+    refused = snb.compare(frame.assign(schedule="constant"), bootstrap=50)
+    (entry,) = [e for e in refused.entries if e.method == "Approach 1 (envelope)"]
+    assert entry.status == "failed"
+    assert "middle of their schedule" in " ".join(refused.sentences)

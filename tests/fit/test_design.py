@@ -46,6 +46,9 @@ def test_a_minimum_that_is_not_bracketed(shift, side, remedy):
     assert side in notes[0].message
     assert f"Add {remedy} models" in notes[0].remedy
     assert notes[0].values["budget"] == 1e18
+    edges = notes[0].values["smallest"], notes[0].values["largest"]
+    assert notes[0].values["side"] == (-1.0 if side == "smallest" else 1.0)
+    assert f"N {'<' if shift > 0 else '>'} {edges[shift < 0]:.3g}" in notes[0].remedy
     assert len(notes[0].run_ids) == 1
 
 
@@ -145,3 +148,41 @@ def test_the_worth_of_repeats_needs_repeats():
     held = fit_law(runs(), DataConstrainedLaw(), bootstrap=0,
                    fixed={"R_D_star": 15.4, "R_N_star": 5.3})  # fmt: skip
     assert held.params["R_D_star"] == pytest.approx(15.4)
+
+
+def test_one_budget_is_refused_by_plan_or_by_count():
+    n = np.geomspace(1e8, 4e9, 12)
+    d = 1e20 / 6 / n * (n / 6e8) ** 0.4
+    one = pd.DataFrame({"N": n, "D": d, "loss": LAW.predict(TRUE, n, d)})
+    assert np.ptp(np.log(n * d)) > np.log(3)
+    for column in ("C", "budget"):
+        for bootstrap in (0, 100):
+            with pytest.raises(TooFewRunsError, match=rf"one compute budget \({column}"):
+                fit_law(one.assign(**{column: 1e20}), bootstrap=bootstrap)
+    assert fit_law(one.assign(C=6 * n * d), bootstrap=0).n_runs == 12
+
+
+def test_only_runs_with_weight_count():
+    table = runs()
+    weights = np.zeros(len(table))
+    weights[[0, 5, 9, 13, 20]] = 1.0
+    fit = fit_law(table, weights=weights, bootstrap=50)
+    assert fit.n_runs == 5
+    assert fit.status == "not_identified"
+    assert "no_spare_runs" in {w.code for w in fit.warnings}
+    weights[0] = 0.0
+    with pytest.raises(TooFewRunsError, match="only 4 runs count"):
+        fit_law(table, weights=weights, bootstrap=0)
+    on_a_line = np.isin(np.arange(21), [3, 10, 17]).astype(float)
+    with pytest.raises(TooFewRunsError):
+        fit_law(table, weights=on_a_line, bootstrap=0)
+
+
+def test_counted_flops_silence_the_remedy_that_asks_for_them():
+    table = runs()
+    counted = table.to_frame().assign(C=7.5 * table.N * table.D)
+    told = {w.code for w in fit_law(counted, bootstrap=0).warnings}
+    assert "compute_differs_from_6nd" in told
+    for flops in ("counted", 7.5):
+        told = {w.code for w in fit_law(counted, bootstrap=0, flops=flops).warnings}
+        assert "compute_differs_from_6nd" not in told

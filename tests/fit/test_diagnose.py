@@ -140,3 +140,26 @@ def test_as_many_runs_as_parameters_have_no_intervals():
     assert fit.status == "not_identified"
     assert (fit.samples, dict(fit.intervals)) == (None, {})
     assert fit.allocate(1e22).intervals == {}
+
+
+def test_a_sample_without_a_peak_of_its_own_has_one_mode():
+    assert modes(np.concatenate([np.full(500, 0.3), np.full(2, 0.3 + 1e-6)])) == [0.3]
+    n = np.geomspace(1e7, 1e10, 32)
+    rising = pd.DataFrame({"N": n, "D": 1e11 / n**0.3, "loss": 2 + 1e-10 * n})
+    assert fit_law(rising, objective="mse", bootstrap=200).status != "converged"
+
+
+def test_a_fit_without_a_bootstrap_is_not_called_converged_where_one_would_object():
+    """A quarter of a nat of noise: either way the exponent can be almost anything."""
+    agreed = 0
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        budgets = np.repeat([1e18, 1e19, 1e20], 6)
+        n = np.sqrt(budgets / 120) * np.tile(np.geomspace(0.4, 2.5, 6), 3)
+        d = budgets / 6 / n
+        loss = 1.7 + 400 / n**0.34 + 1500 / d**0.37
+        runs = pd.DataFrame({"N": n, "D": d, "loss": loss * np.exp(rng.normal(0, 0.08, 18))})
+        quick, full = fit_law(runs, bootstrap=0), fit_law(runs, bootstrap=300)
+        assert full.status != "converged"
+        agreed += quick.status != "converged"
+    assert agreed >= 10

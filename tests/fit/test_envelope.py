@@ -86,3 +86,25 @@ def test_an_interval_that_says_nothing_is_not_converged():
     assert high - low > 0.5
     assert fit.status == "ill_conditioned"
     assert "interval_says_nothing" in {note.code for note in fit.warnings}
+
+
+def trunks(schedule=None):
+    grid = GridDesign(n_params=np.geomspace(1e8, 1e10, 10), n_tokens=np.geomspace(1e9, 1e12, 8))
+    frame = snb.simulate(LAW, grid, 0.001, 0, trunk_noise=0.001).to_frame()
+    return snb.RunTable.from_frame(frame if schedule is None else frame.assign(schedule=schedule))
+
+
+def test_a_table_of_constant_rates_is_refused_and_an_unknown_schedule_is_said():
+    with pytest.raises(FitError, match="10 of 10 curves are read off in the middle"):
+        snb.fit_envelope(trunks("constant"))
+    accepted = snb.fit_envelope(trunks("constant"), accept_undecayed=True)
+    assert accepted.warnings[0].code == "undecayed_schedule"
+    assert "unknown_schedule" in {w.code for w in snb.fit_envelope(trunks()).warnings}
+    assert "unknown_schedule" not in {w.code for w in snb.fit_envelope(trunks("wsd")).warnings}
+
+
+def test_an_envelope_shows_itself():
+    html = snb.fit_envelope(trunks(), bootstrap=50)._repr_html_()
+    assert "Approach 1" in html
+    assert "<li>" in html
+    assert "column `schedule`" in html

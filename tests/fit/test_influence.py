@@ -1,12 +1,11 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 import pytest
 from referee import needs_referee, table
 
 from scaling_nb import ChinchillaLaw, fit_law
-from scaling_nb.fit.influence import find_drivers, find_outliers, influence
+from scaling_nb.fit.influence import find_drivers, influence
 from scaling_nb.fit.objective import Objective
 from scaling_nb.fit.search import solve
 from scaling_nb.laws import Constraints
@@ -58,25 +57,3 @@ def test_the_five_points_that_move_beta_are_found():
     assert len(set(note.run_ids) & dropped) >= 4
     clean = fit_law(table("epoch_chinchilla_240"), bootstrap=200)
     assert not [w for w in clean.warnings if w.code == "influential_runs"]
-
-
-def test_outliers_are_named_with_the_loss_the_law_expects():
-    residuals = 0.01 * np.random.default_rng(0).standard_normal(40)
-    residuals[7] = 1.0
-    ids = [f"run-{i}" for i in range(40)]
-    (note,) = find_outliers(residuals, np.full(40, 8.0), ids)
-    assert note.run_ids == ("run-7",)
-    assert "loss 8, the law says 2.94" in note.message
-    assert "None was dropped" in note.remedy
-    assert list(find_outliers(np.zeros(40), np.full(40, 8.0), ids)) == []
-
-
-def test_excluding_the_named_runs_silences_the_warning():
-    rng = np.random.default_rng(0)
-    n, d = 10 ** rng.uniform(7, 9.5, 40), 10 ** rng.uniform(9, 11, 40)
-    loss = LAW.predict(TRUE, n, d) * np.exp(0.004 * rng.standard_normal(40))
-    loss[5] *= 2
-    fit = fit_law(pd.DataFrame({"N": n, "D": d, "loss": loss}), bootstrap=0)
-    (note,) = fit.warnings
-    again = fit_law(fit.runs.exclude(list(note.run_ids), reason="diverged"), bootstrap=0)
-    assert again.warnings == ()

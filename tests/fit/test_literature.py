@@ -107,3 +107,11 @@ def test_the_literature_shows_itself():
     assert list(frame["name"]) == list(snb.published)
     assert "arXiv" in repr(snb.published)
     assert snb.published._repr_html_().count("<tr") == len(snb.published) + 1
+
+
+def test_a_published_power_law_shows_itself():
+    every = (snb.published[name] for name in snb.published)
+    frontier = next(f for f in every if isinstance(f, snb.FrontierFit))
+    html = frontier._repr_html_()
+    assert frontier.name in html
+    assert "<b>" in html

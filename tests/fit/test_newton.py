@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from scaling_nb.fit.newton import active_set, evaluate, make_problem, minimise, values
+from scaling_nb.fit.newton import _step, active_set, minimise
 from scaling_nb.fit.objective import Objective
+from scaling_nb.fit.problem import evaluate, make_problem, values
 from scaling_nb.laws import ChinchillaLaw, Constraints
 
 LAW = ChinchillaLaw()
@@ -72,6 +75,34 @@ def test_an_optimum_on_the_boundary_satisfies_the_conditions_exactly():
     assert found.z[best, 0] == 0.0
     assert on[0]
     assert np.abs(found.gradient[best][~on]).max() < 1e-8
+
+
+def test_only_the_first_bound_met_holds_a_step():
+    # The least value without bounds is at (-2, -1). The first coordinate meets its bound first;
+    # along that edge the second is least at 0.8, which clipping both at once would never see.
+    matrix = np.array([[[1.0, -0.9], [-0.9, 1.0]]])
+    made = replace(problem()[0], lower=np.zeros(2), upper=np.full(2, np.inf))
+    z, target = np.array([[1.0, 1.0]]), np.array([[-2.0, -1.0]])
+    gradient = np.einsum("sij,sj->si", matrix, z - target)
+    step, slope, _ = _step(made, z, gradient, matrix, matrix, np.ones(1))
+    np.testing.assert_allclose(z + step, [[0.0, 0.8]], atol=1e-12)
+    assert slope[0] < 0
+
+
+def test_a_valley_that_bends_towards_a_bound_is_followed_to_its_end():
+    # Twelve runs that show no floor: with E the valley bends in all five coordinates, and the
+    # optimum is on E = 0. A solver of straight steps still creeps along it after 200 iterations.
+    rng = np.random.default_rng(5)
+    n, d = 10 ** rng.uniform(7, 10, 12), 10 ** rng.uniform(9, 11, 12)
+    inputs = {"N": n, "D": d}
+    true = {"E": 0.0, "A": 12.0, "B": 60.0, "alpha": 0.08, "beta": 0.15}
+    loss = LAW.loss(true, inputs) * np.exp(0.01 * rng.standard_normal(12))
+    for objective in ("mse", "log-huber"):
+        surface = LAW.surface(inputs)
+        made = make_problem(surface, LAW.param_names, loss, Objective(objective), Constraints())
+        start = surface.to_theta(np.array([[0.9, 40.0, 200.0, 0.2, 0.2]]))
+        found = minimise(made, made.free(start), np.ones(12), max_iterations=80)
+        assert found.converged.all()
 
 
 def test_a_batch_gives_what_single_fits_give():

@@ -6,7 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scaling_nb import ChinchillaLaw, DataConstrainedLaw, KaplanLaw, LawFit, PowerLaw, fit_law
+from scaling_nb import (
+    ChinchillaLaw,
+    DataConstrainedLaw,
+    KaplanLaw,
+    LawFit,
+    PowerLaw,
+    RunTable,
+    fit_law,
+)
 from scaling_nb.errors import FitError
 
 LAW = ChinchillaLaw()
@@ -168,3 +176,13 @@ def test_optimal_is_allocate_without_the_rest(fit):
 def test_a_function_cannot_be_written(fit):
     with pytest.raises(FitError, match="cannot be written"):
         fit.with_flops(lambda n: 6.0 + 0.0 * n).to_json()
+
+
+def test_what_was_left_out_and_why_survives_json():
+    rng = np.random.default_rng(0)
+    n, d = 10 ** rng.uniform(7, 9.5, 30), 10 ** rng.uniform(9, 11, 30)
+    frame = pd.DataFrame({"N": n, "D": d, "loss": 1.7 + 400 / n**0.34 + 1500 / d**0.37})
+    runs = RunTable.from_frame(frame).exclude(["run-03"], reason="diverged")
+    fit = fit_law(runs, bootstrap=0)
+    assert fit.excluded == {"run-03": "diverged"}
+    assert LawFit.from_json(fit.to_json()).excluded == {"run-03": "diverged"}

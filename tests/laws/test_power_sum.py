@@ -6,7 +6,8 @@ from hypothesis import given, settings, strategies as st
 from scipy.optimize import nnls
 
 from scaling_nb.laws import ChinchillaLaw, Constraints, PowerLaw
-from scaling_nb.laws.power_sum import _local_minima, _non_negative
+from scaling_nb.laws.least_squares import non_negative
+from scaling_nb.laws.power_sum import local_minima
 
 
 def design(seed: int, n: int = 30) -> dict[str, np.ndarray]:
@@ -19,7 +20,7 @@ def design(seed: int, n: int = 30) -> dict[str, np.ndarray]:
 def test_non_negative_least_squares_by_cases_agrees_with_scipy(seed, size):
     rng = np.random.default_rng(seed)
     basis, y = rng.standard_normal((12, size)), rng.standard_normal(12)
-    cost, best = _non_negative((basis.T @ basis)[:, :, None], (basis.T @ y)[:, None], [None] * size)
+    cost, best = non_negative((basis.T @ basis)[:, :, None], (basis.T @ y)[:, None], [None] * size)
     expected, rest = nnls(basis, y)
     np.testing.assert_allclose(best[:, 0], expected, atol=1e-10)
     assert cost[0] + y @ y == pytest.approx(rest**2, abs=1e-9)
@@ -29,15 +30,13 @@ def test_held_coefficients_stay():
     rng = np.random.default_rng(3)
     basis = np.abs(rng.standard_normal((20, 3)))
     y = basis @ [1.0, 2.0, 3.0]
-    _, best = _non_negative(
-        (basis.T @ basis)[:, :, None], (basis.T @ y)[:, None], [None, 2.0, None]
-    )
+    _, best = non_negative((basis.T @ basis)[:, :, None], (basis.T @ y)[:, None], [None, 2.0, None])
     np.testing.assert_allclose(best[:, 0], [1.0, 2.0, 3.0], rtol=1e-9)
 
 
-def test_local_minima_come_lowest_first_and_edges_count():
+def testlocal_minima_come_lowest_first_and_edges_count():
     cost = np.array([[3.0, 9.0, 1.0], [9.0, 9.0, 9.0], [2.0, 9.0, 9.5]])
-    rows, columns = _local_minima(cost)
+    rows, columns = local_minima(cost)
     assert list(zip(rows.tolist(), columns.tolist(), strict=True)) == [(0, 2), (2, 0), (0, 0)]
 
 

@@ -1,0 +1,195 @@
+"""One law, table and objective as a solver sees them: value and derivatives of whole batches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..laws.base import Constraints, Surface
+from ..laws.least_squares import non_negative
+from .objective import Floats, Objective
+
+_CHUNK = 12_000
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One law, table and objective, and which coordinates may move.
+
+    θ = origin + z Tᵀ: a fixed parameter has no column in T, shared ones have one in common.
+
+    Attributes
+    ----------
+    surface : Surface
+    observed : ndarray, shape (n_runs,)
+        Losses.
+    objective : Objective
+    origin : ndarray, shape (n_coords,)
+    mixing : ndarray, shape (n_coords, n_free)
+        T.
+    lower, upper : ndarray, shape (n_free,)
+        The box of z.
+    """
+
+    surface: Surface
+    observed: Floats
+    objective: Objective
+    origin: Floats
+    mixing: Floats
+    lower: Floats
+    upper: Floats
+
+    @property
+    def linear(self) -> NDArray[np.bool_]:
+        """Free coordinates that move nothing but what the loss is linear in, shape (n_free,)."""
+        bent = np.ones(len(self.origin), dtype=bool)
+        bent[list(self.surface.linear)] = False
+        return np.asarray(~self.mixing[bent].any(axis=0))
+
+    def theta(self, z: Floats) -> Floats:
+        """Return solver coordinates of the law for free coordinates z."""
+        return np.asarray(self.origin + z @ self.mixing.T)
+
+    def free(self, theta: Floats) -> Floats:
+        """Return the free coordinates nearest to θ, inside the box."""
+        count = self.mixing.sum(axis=0)
+        z = (theta - self.origin) @ self.mixing / count
+        return np.asarray(np.clip(z, self.lower, self.upper))
+
+
+def make_problem(
+    surface: Surface,
+    names: tuple[str, ...],
+    observed: Floats,
+    objective: Objective,
+    constraints: Constraints,
+) -> Problem:
+    """Return the problem that `constraints` leave of fitting `surface` to `observed`."""
+    origin = np.zeros(len(names))
+    raw = np.array([constraints.fixed.get(name, 1.0) for name in names])
+    held = surface.to_theta(raw[None])[0]
+    columns: list[Floats] = []
+    lower: list[float] = []
+    upper: list[float] = []
+    shared = [names.index(name) for name in constraints.shared]
+    for i, name in enumerate(names):
+        if name in constraints.fixed:
+            origin[i] = held[i]
+        elif i not in shared or i == shared[0]:
+            members = shared if i in shared else [i]
+            column = np.zeros(len(names))
+            column[members] = 1.0
+            columns.append(column)
+            lower.append(float(surface.lower[members].max()))
+            upper.append(float(surface.upper[members].min()))
+    mixing = np.stack(columns, axis=1) if columns else np.zeros((len(names), 0))
+    return Problem(surface, observed, objective, origin, mixing, np.array(lower), np.array(upper))
+
+
+def evaluate(problem: Problem, z: Floats, weight: Floats) -> tuple[Floats, ...]:
+    """Return value, gradient, Hessian and Gauss-Newton matrix at each z of a batch.
+
+    Parameters
+    ----------
+    z : ndarray, shape (n_batch, n_free)
+    weight : ndarray, shape (n_runs,) or (n_batch, n_runs)
+    """
+    batch, runs, q = len(z), len(problem.observed), z.shape[1]
+    if batch * runs <= _CHUNK:
+        return _evaluate_part(problem, problem.surface, problem.observed, z, weight)
+    total = np.zeros(batch), np.zeros((batch, q)), np.zeros((batch, q, q)), np.zeros((batch, q, q))
+    run_step = min(runs, _CHUNK)
+    batch_step = max(1, _CHUNK // runs)
+    for lo in range(0, runs, run_step):
+        rows = slice(lo, lo + run_step)
+        surface = problem.surface if runs <= _CHUNK else problem.surface.take(np.arange(runs)[rows])
+        observed = problem.observed[rows]
+        for at in range(0, batch, batch_step):
+            part = slice(at, at + batch_step)
+            w = weight[rows] if weight.ndim == 1 else weight[part, rows]
+            found = _evaluate_part(problem, surface, observed, z[part], w)
+            for array, fresh in zip(total, found, strict=True):
+                array[part] += fresh
+    return total
+
+
+def _evaluate_part(
+    problem: Problem, surface: Surface, observed: Floats, z: Floats, weight: Floats
+) -> tuple[Floats, ...]:
+    """Evaluate as many members and runs as fit into the cache."""
+    theta = problem.theta(z)
+    predicted, jacobian = surface.derivatives(theta)
+    terms = problem.objective.terms(observed, predicted, weight)
+    bend = surface.curvature(theta, jacobian, terms.slope)
+    if problem.mixing.shape[0] != problem.mixing.shape[1]:
+        bend = problem.mixing.T @ bend @ problem.mixing
+        jacobian = problem.mixing.T @ jacobian
+    transposed = jacobian.swapaxes(1, 2)
+    gauss = (jacobian * terms.majorant[:, None]) @ transposed
+    if terms.bend is terms.majorant:
+        hessian = gauss + bend
+    else:
+        hessian = (jacobian * terms.bend[:, None]) @ transposed + bend
+    gradient = (jacobian @ terms.slope[:, :, None])[:, :, 0]
+    return terms.value.sum(axis=1), gradient, hessian, gauss
+
+
+def values(problem: Problem, z: Floats, weight: Floats) -> Floats:
+    """Return the objective alone at each z of a batch, shape (n_batch,)."""
+    batch, runs = len(z), len(problem.observed)
+    out = np.zeros(batch)
+    run_step, batch_step = min(runs, _CHUNK), max(1, _CHUNK // runs)
+    for lo in range(0, runs, run_step):
+        rows = slice(lo, lo + run_step)
+        surface = problem.surface if runs <= _CHUNK else problem.surface.take(np.arange(runs)[rows])
+        for at in range(0, batch, batch_step):
+            part = slice(at, at + batch_step)
+            w = weight[rows] if weight.ndim == 1 else weight[part, rows]
+            predicted = surface.loss(problem.theta(z[part]))
+            out[part] += problem.objective.value(problem.observed[rows], predicted, w)
+    return out
+
+
+def project(
+    problem: Problem, z: Floats, near: Floats, weight: Floats, linear: NDArray[np.bool_]
+) -> Floats:
+    """Return z with its linear coordinates refitted, every other kept: min Σ_i m_i (L_i - L̂_i)².
+
+    m is the weight that reweighted least squares gives each run at `near`, so that for squared
+    residuals the result is exact, and for others a good approximation not far from there.
+
+    Parameters
+    ----------
+    z, near : ndarray, shape (n_batch, n_free)
+    weight : ndarray, shape (n_runs,) or (n_batch, n_runs)
+    linear : ndarray of bool, shape (n_free,)
+        Which to refit: some or all of :attr:`Problem.linear`, each with lower bound 0.
+    """
+    batch, runs, p = len(z), len(problem.observed), int(linear.sum())
+    gram, moment = np.zeros((batch, p, p)), np.zeros((batch, p))
+    run_step, batch_step = min(runs, _CHUNK), max(1, _CHUNK // runs)
+    for lo in range(0, runs, run_step):
+        rows = slice(lo, lo + run_step)
+        surface = problem.surface if runs <= _CHUNK else problem.surface.take(np.arange(runs)[rows])
+        observed = problem.observed[rows]
+        for at in range(0, batch, batch_step):
+            part = slice(at, at + batch_step)
+            w = weight[rows] if weight.ndim == 1 else weight[part, rows]
+            trust = problem.objective.terms(
+                observed, surface.loss(problem.theta(near[part])), w
+            ).majorant
+            predicted, jacobian = surface.derivatives(problem.theta(z[part]))
+            basis = problem.mixing.T[linear] @ jacobian
+            weighted = basis * trust[:, None]
+            gram[part] += weighted @ basis.swapaxes(1, 2)
+            rest = observed - predicted + (z[part][:, None, linear] @ basis)[:, 0]
+            moment[part] += (weighted @ rest[:, :, None])[:, :, 0]
+    # Each coefficient in the unit of its own column: closed forms lose digits otherwise.
+    unit = np.sqrt(np.maximum(np.einsum("spp->sp", gram), 1e-300))
+    gram = gram / unit[:, :, None] / unit[:, None, :]
+    _, best = non_negative(np.moveaxis(gram, 0, -1), (moment / unit).T, [None] * p)
+    out = z.copy()
+    out[:, linear] = best.T / unit
+    return out
