@@ -68,6 +68,7 @@ def test_a_run_that_diverges_ends_alone_and_the_rest_are_trained(tokens, tmp_pat
     assert ended == {4: "finished", 8: "diverged"}
 
 
+@pytest.mark.slow
 def test_a_pause_frees_the_devices_and_the_run_goes_on_the_same(tokens, tmp_path):
     alone, together = recipe(tokens), recipe(tokens, devices=2)
     plan = tiny_plan(alone, (6e6,))
