@@ -279,7 +279,11 @@ def head_html(snapshot: Snapshot) -> str:
     if recipe is None:
         n = 0 if snapshot.runs is None else len(snapshot.runs.columns["run_id"])
         return f"scaling_nb · {n} runs"
-    parts = ["scaling_nb", escape(recipe.name), escape(str(recipe.device))]
+    parts = ["scaling_nb", escape(recipe.name)]
+    places = getattr(sweep.executor, "places", None) if sweep is not None else None
+    parts.append(
+        escape(places() if places and sweep and sweep.state in ALIVE else str(recipe.device))
+    )
     if sweep is not None:
         parts.append(
             f"<span title='runs are kept as they happen'>● {escape(sweep.store.path.name)}</span>"

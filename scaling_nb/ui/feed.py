@@ -6,7 +6,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..events import Event, RunFailed, RunFinished, RunStarted, StepLogged
+from ..events import Event, Noted, RunFailed, RunFinished, RunStarted, StepLogged
 
 if TYPE_CHECKING:
     from ..sweep import Sweep
@@ -59,8 +59,13 @@ class SweepFeed:
         while self._inbox:
             event = self._inbox.popleft()
             match event:
-                case RunStarted(spec=spec):
-                    said.append(f"{sizes.get(spec.run_id, '')} at {spec.budget:.3g} FLOP started")
+                case RunStarted(spec=spec, where=where):
+                    said.append(
+                        f"{sizes.get(spec.run_id, '')} at {spec.budget:.3g} FLOP started"
+                        + f" on {where}" * bool(where)
+                    )
+                case Noted(message=message):
+                    said.append(message)
                 case RunFinished(run=run):
                     finished = True
                     said.append(

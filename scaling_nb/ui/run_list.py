@@ -34,9 +34,10 @@ COLUMNS = [
     ("progress", "done", "share of its tokens trained"),
     ("speed", "tok/s", "tokens per second just now"),
     ("eta", "left", "seconds until the run ends"),
+    ("where", "on", "device, after its machine where that is another"),
     ("reason", "note", "why the run is excluded, or how it failed"),
 ]
-_TRAINING = ("size", "progress", "speed", "eta")
+_TRAINING = ("size", "progress", "speed", "eta", "where")
 
 
 class RunList(anywidget.AnyWidget):
@@ -96,6 +97,7 @@ def _planned_row(
             "progress": 1.0 if done else seen / run.n_tokens,
             "speed": speed,
             "eta": left if state == "running" else math.nan,
+            "where": status.where.get(run.run_id, "") if status else "",
             "reason": done["reason"] if done else failed.get(run.run_id, ""),
         }
     )
@@ -120,6 +122,7 @@ def _table_rows(runs: RunTable) -> list[Row]:
                 "progress": 1.0,
                 "speed": math.nan,
                 "eta": math.nan,
+                "where": "",
                 "reason": str(excluded),
             }
         )
