@@ -85,9 +85,20 @@ class NumericSurface(Surface):
 
     def _loss(self, theta: NDArray[Any]) -> NDArray[Any]:
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            values = np.where(self.logarithmic, np.exp(theta), theta)
-            params = {name: values[:, i, None] for i, name in enumerate(self.law.param_names)}
-            return np.asarray(self.law.loss(params, self.inputs))
+            found = np.asarray(self.law.loss(self._named(theta)[0], self.inputs))
+        return np.broadcast_to(found, (len(theta), found.shape[-1]))
+
+    def _named(self, theta: NDArray[Any]) -> tuple[dict[str, Any], NDArray[Any]]:
+        """Return raw parameters by name, held ones as one number, and all, (n_batch, n_coords).
+
+        What depends on held parameters alone is then computed once, not for every θ.
+        """
+        values = np.where(self.logarithmic, np.exp(theta), theta)
+        params = {
+            name: values[:, i, None] if i in self.free or not len(theta) else values[0, i]
+            for i, name in enumerate(self.law.param_names)
+        }
+        return params, values
 
     def _jacobian(self, theta: Floats) -> Floats:
         n_runs = len(next(iter(self.inputs.values())))
@@ -103,8 +114,7 @@ class NumericSurface(Surface):
     def _exact(self, theta: Floats, n_runs: int) -> Floats | None:
         """Return the law's own slopes, turned into the coordinates; None if it has none."""
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            values = np.where(self.logarithmic, np.exp(theta), theta)
-            params = {name: values[:, i, None] for i, name in enumerate(self.law.param_names)}
+            params, values = self._named(theta)
             slopes = self.law.slopes(params, self.inputs)
             if slopes is None:
                 return None

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings, strategies as st
 
 from scaling_nb import (
     ChinchillaLaw,
@@ -230,3 +231,57 @@ def test_a_notebook_shows_a_table_with_the_same_words(fitted):
         assert line.startswith(("training", "para", "tokens", "loss", "life")) or (
             line.removeprefix("! ") in shown
         )
+
+
+laws = st.fixed_dictionaries(
+    {
+        "E": st.floats(0.0, 3.0),
+        "alpha": st.floats(0.1, 0.9),
+        "beta": st.floats(0.1, 0.9),
+        "at_1e9": st.floats(0.05, 1.0),
+        "at_2e10": st.floats(0.05, 1.0),
+    }
+)
+
+
+def drawn(law: dict[str, float]) -> LawFit:
+    params = {
+        "E": law["E"],
+        "A": law["at_1e9"] * 1e9 ** law["alpha"],
+        "B": law["at_2e10"] * 2e10 ** law["beta"],
+        "alpha": law["alpha"],
+        "beta": law["beta"],
+    }
+    return LawFit(law=LAW, params=params, status="published")
+
+
+@settings(max_examples=60, deadline=None)
+@given(law=laws, log_c=st.floats(18, 24), scarcity=st.floats(0.02, 2.0))
+def test_a_cap_on_data_is_divided_as_brute_force_does(law, log_c, scarcity):
+    fit, compute = drawn(law), 10.0**log_c
+    best = fit.allocate(compute)
+    cap = scarcity * best.n_tokens
+    answer = fit.allocate(compute, max_tokens=cap)
+    # Models of a size for which every repeat has long stopped helping are searched too.
+    n = best.n_params * np.geomspace(1e-3, 1e4, 40_001)
+    d = compute / 6 / n
+    params = {**fit.params, **PUBLISHED_REPEATS}
+    loss = DataConstrainedLaw().predict(params, n, d, unique_tokens=np.minimum(cap, d))
+    assert answer.loss <= loss.min() * (1 + 1e-9)
+    assert answer.loss >= best.loss * (1 - 1e-12)
+    assert answer.n_params * answer.n_tokens * 6 == pytest.approx(compute, rel=1e-9)
+
+
+@settings(max_examples=60, deadline=None)
+@given(law=laws, log_c=st.floats(18, 24), served=st.floats(0.01, 1000.0))
+def test_serving_is_traded_as_brute_force_does(law, log_c, served):
+    fit, compute = drawn(law), 10.0**log_c
+    best = fit.allocate(compute)
+    tokens = served * best.n_tokens
+    answer = fit.allocate(compute, inference_tokens=tokens)
+    n = best.n_params * np.geomspace(1e-3, 1.5, 40_001)
+    d = fit.iso_loss(best.loss, n)
+    total = 6 * n * d + 2 * n * tokens
+    assert answer.loss == pytest.approx(best.loss, rel=1e-9)
+    assert answer.lifetime_compute <= np.nanmin(total) * (1 + 1e-9)
+    assert answer.n_params <= best.n_params * (1 + 1e-9)

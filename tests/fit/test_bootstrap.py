@@ -144,3 +144,60 @@ def test_ninety_per_cent_intervals_cover_ninety_per_cent(objective):
             hits[name] += low <= value <= high
     for name, count in hits.items():
         assert 0.85 <= count / repeats <= 0.95, (name, count / repeats)
+
+
+def covered(found: tuple[float, float], value: float) -> bool:
+    return found[0] <= value <= found[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("objective", ["log-huber", "mse"])
+def test_answers_and_profiles_cover_too(objective):
+    """D*, tokens per parameter, and the profiles of E and a: 300 tables of 96 runs."""
+    budgets = np.repeat(np.geomspace(1e18, 1e21, 8), 12)
+    best = np.asarray(optimum(LAW, TRUE, budgets, SIX_ND)[0], float)
+    n = best * np.exp(np.tile(np.linspace(-1.6, 1.6, 12), 8))
+    d = budgets / 6 / n
+    exact = LAW.predict(TRUE, n, d)
+    target = 1e22
+    n_star, d_star = (float(x) for x in optimum(LAW, TRUE, target, SIX_ND))
+    hits = dict.fromkeys(("n_tokens", "tokens_per_param", "profile of E", "profile of a"), 0)
+    rng = np.random.default_rng(21)
+    repeats = 300
+    for seed in range(repeats):
+        noise = rng.standard_normal(len(n))
+        loss = exact * np.exp(0.005 * noise) if objective == "log-huber" else exact + 0.012 * noise
+        frame = pd.DataFrame({"N": n, "D": d, "loss": loss})
+        fit = fit_law(frame, objective=objective, bootstrap=300, seed=seed)
+        answer = fit.allocate(target)
+        hits["n_tokens"] += covered(answer.intervals["n_tokens"], d_star)
+        hits["tokens_per_param"] += covered(answer.intervals["tokens_per_param"], d_star / n_star)
+        hits["profile of E"] += covered(fit.profile_intervals["E"], TRUE["E"])
+        a = TRUE["beta"] / (TRUE["alpha"] + TRUE["beta"])
+        hits["profile of a"] += covered(fit.profile_intervals["exponent_N"], a)
+    for name, count in hits.items():
+        assert 0.85 <= count / repeats <= 0.95, (name, count / repeats)
+
+
+@pytest.mark.slow
+def test_resampled_groups_cover_where_single_runs_do_not():
+    """Forty trunks whose cells share an error: runs say too narrow an interval, groups do not."""
+    trunks = np.repeat(np.arange(40), 4)
+    sizes = np.tile(np.geomspace(3e7, 3e9, 10), 4)
+    tokens = np.geomspace(1e9, 1e11, 4)
+    n, d = sizes[trunks], np.tile(tokens, 40)
+    exact = LAW.predict(TRUE, n, d)
+    hits = dict.fromkeys(("runs", "groups"), 0)
+    rng = np.random.default_rng(31)
+    repeats = 200
+    for seed in range(repeats):
+        shared = rng.standard_normal(40)[trunks]
+        noise = 0.006 * shared + 0.002 * rng.standard_normal(len(n))
+        frame = pd.DataFrame(
+            {"N": n, "D": d, "loss": exact * np.exp(noise), "group": trunks.astype(str)}
+        )
+        for by in hits:
+            fit = fit_law(frame, bootstrap=300, by=by, seed=seed)
+            hits[by] += covered(fit.intervals["alpha"], TRUE["alpha"])
+    assert 0.83 <= hits["groups"] / repeats <= 0.97, hits
+    assert hits["runs"] < hits["groups"] - 0.1 * repeats, hits
