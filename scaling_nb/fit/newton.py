@@ -26,10 +26,13 @@ _LONGER = np.array([3.0, 10.0, 30.0, 100.0])
 _DAMPINGS = np.array([0.0, 0.1, 1.0])
 _LENGTHS = np.array([1.0, 0.3, 0.05])
 _CRAWL = 0.02
-_LEAST = 1e-9
+"""Share of a step's predicted decrease below which a line search is crawling."""
+_SLIGHT = 0.17
 _LEVEL = 1e-12
+"""Where nothing lower is found, predicted decrease over value at which nothing is missed."""
 _STUCK = 1e8
 _PERFECT = 1e-26
+"""Objective, over that of residuals as large as the losses, that is rounding."""
 _POLISH = 3
 
 
@@ -232,15 +235,14 @@ def _lowest(
 
 
 def _relax(lam: Floats) -> Floats:
-    smaller = np.where(lam > 1.0, 1.0 + 0.1 * (lam - 1.0), 0.1 * lam)
-    return np.where(
-        lam > 1.0 + _LEAST,
-        smaller,
-        np.where(lam > 1.0, 1.0, np.where(smaller < 1e-2, 0.0, smaller)),
-    )
+    """Return the damping after a good step: three times less, and none at all once it is small."""
+    less = np.where(lam < _SLIGHT, 0.0, 0.3 * lam)
+    beyond = np.where(lam > 1.0 + 1e-9, 1.0 + 0.1 * (lam - 1.0), 1.0)
+    return np.where(lam > 1.0, beyond, less)
 
 
 def _stiffen(lam: Floats) -> Floats:
+    """Return the damping after a failure: a reweighting step first, and only then beyond it."""
     return np.where(
         lam < 1.0,
         np.minimum(np.maximum(8.0 * lam, 0.02), 1.0),
