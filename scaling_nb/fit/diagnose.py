@@ -209,6 +209,12 @@ def _findings(e: Evidence, law: Law) -> Iterator[tuple[FittedStatus, FitWarning]
     yield from _sample_findings(e)
 
 
+def _middle(sample: Floats) -> Floats:
+    """Return the 5 % and 95 % quantiles; on small samples far faster than np.quantile."""
+    at = np.array([0.05, 0.95]) * (len(sample) - 1)
+    return np.asarray(np.interp(at, np.arange(len(sample)), np.sort(sample)))
+
+
 def _sample_findings(e: Evidence) -> Iterator[tuple[FittedStatus, FitWarning]]:
     if not e.bounds and e.at_bound_share > AT_BOUND_SHARE:
         yield (
@@ -235,7 +241,7 @@ def _sample_findings(e: Evidence) -> Iterator[tuple[FittedStatus, FitWarning]]:
                     "budgets.",
                 ),
             )
-        low, high = np.quantile(e.exponent, [0.05, 0.95])
+        low, high = _middle(e.exponent)
         if high - low > WIDE_EXPONENT:
             yield (
                 "not_identified",
@@ -248,7 +254,7 @@ def _sample_findings(e: Evidence) -> Iterator[tuple[FittedStatus, FitWarning]]:
                 ),
             )
     if e.log_n_star is not None:
-        low, high = np.exp(np.quantile(e.log_n_star, [0.05, 0.95]))
+        low, high = np.exp(_middle(e.log_n_star))
         if high > WIDE_RATIO * low:
             yield (
                 "not_identified",

@@ -25,11 +25,18 @@ _SHORTER = np.array([0.5, 0.2, 0.06, 0.01])
 _LONGER = np.array([3.0, 10.0, 30.0, 100.0])
 _DAMPINGS = np.array([0.0, 0.1, 1.0])
 _LENGTHS = np.array([1.0, 0.3, 0.05])
+_ALL_DAMPINGS = np.array([0.0, 0.01, 0.1, 1.0, 1.0 + 1e-6, 1.0 + 1e-3])
+_ALL_LENGTHS = np.array([3.0, 1.0, 0.3, 0.1, 0.01, 0.001])
+_PATIENCE = 25
+"""Iterations after which every failed step is worth the finer search."""
 _CRAWL = 0.02
-_LEAST = 1e-9
+"""Share of a step's predicted decrease below which a line search is crawling."""
+_SLIGHT = 0.17
 _LEVEL = 1e-12
+"""Where nothing lower is found, predicted decrease over value at which nothing is missed."""
 _STUCK = 1e8
 _PERFECT = 1e-26
+"""Objective, over that of residuals as large as the losses, that is rounding."""
 _POLISH = 3
 
 
@@ -87,7 +94,7 @@ def minimise(
         size = _size(problem, weight)
         polish = np.zeros(len(z), dtype=int)
         linear = problem.linear if frozen is None else problem.linear & ~frozen
-        for _ in range(max_iterations if z.shape[1] else 0):
+        for iteration in range(max_iterations if z.shape[1] else 0):
             live = np.flatnonzero(~done)
             if not len(live):
                 break
@@ -117,7 +124,8 @@ def minimise(
                     )
                 else:
                     state = z[here], gradient[here], hessian[here], gauss[here]
-                    best, low, used = _around(problem, state, w_at, lam[here], linear, frozen)
+                    fine = iteration >= _PATIENCE
+                    best, low, used = _around(problem, state, w_at, linear, frozen, fine=fine)
                 gain = low < at_hand - floor[at]
                 hit = at[gain]
                 if len(hit):
@@ -128,7 +136,8 @@ def minimise(
                     for array, fresh in zip(new, evaluate(problem, trial[hit], w_hit), strict=True):
                         array[hit] = fresh
                 # A step of which only a small part is good crawls along a bent valley.
-                wanting &= ~better & (value[live] - new[0] < -_CRAWL * slope)
+                share = _CRAWL if iteration < _PATIENCE else 1.0
+                wanting &= ~better & (value[live] - new[0] < -share * slope)
             moved = better | found
             taken = live[moved]
             z[taken] = trial[moved]
@@ -191,9 +200,10 @@ def _around(
     problem: Problem,
     state: tuple[Floats, Floats, Floats, Floats],
     weight: Floats,
-    lam: Floats,
     linear: NDArray[np.bool_],
     frozen: NDArray[np.bool_] | None,
+    *,
+    fine: bool,
 ) -> tuple[Floats, Floats, Floats]:
     """Return the best over several dampings and lengths, its value and its damping.
 
@@ -202,12 +212,13 @@ def _around(
     """
     z = state[0]
     batch, q = z.shape
-    m = len(_DAMPINGS)
-    tried = np.tile(_DAMPINGS, batch)
+    dampings, lengths = (_ALL_DAMPINGS, _ALL_LENGTHS) if fine else (_DAMPINGS, _LENGTHS)
+    m = len(dampings)
+    tried = np.tile(dampings, batch)
     many = [np.repeat(x, m, axis=0) for x in state]
     step, _, _ = _step(problem, many[0], many[1], many[2], many[3], tried, frozen)
     points = _into_box(
-        problem, z[:, None, None] + _LENGTHS[:, None] * step.reshape(batch, m, 1, q)
+        problem, z[:, None, None] + lengths[:, None] * step.reshape(batch, m, 1, q)
     ).reshape(batch, -1, q)
     k = points.shape[1]
     if linear.any():
@@ -215,7 +226,7 @@ def _around(
         flat = project(problem, points.reshape(-1, q), np.repeat(z, k, axis=0), w, linear)
         points = _into_box(problem, flat).reshape(batch, k, q)
     best, low, which = _lowest(problem, points, weight)
-    return best, low, _DAMPINGS[which // len(_LENGTHS)]
+    return best, low, dampings[which // len(lengths)]
 
 
 def _lowest(
@@ -232,15 +243,14 @@ def _lowest(
 
 
 def _relax(lam: Floats) -> Floats:
-    smaller = np.where(lam > 1.0, 1.0 + 0.1 * (lam - 1.0), 0.1 * lam)
-    return np.where(
-        lam > 1.0 + _LEAST,
-        smaller,
-        np.where(lam > 1.0, 1.0, np.where(smaller < 1e-2, 0.0, smaller)),
-    )
+    """Return the damping after a good step: three times less, and none at all once it is small."""
+    less = np.where(lam < _SLIGHT, 0.0, 0.3 * lam)
+    beyond = np.where(lam > 1.0 + 1e-9, 1.0 + 0.1 * (lam - 1.0), 1.0)
+    return np.where(lam > 1.0, beyond, less)
 
 
 def _stiffen(lam: Floats) -> Floats:
+    """Return the damping after a failure: a reweighting step first, and only then beyond it."""
     return np.where(
         lam < 1.0,
         np.minimum(np.maximum(8.0 * lam, 0.02), 1.0),

@@ -84,7 +84,10 @@ def robust_residuals(optimum: Optimum, *, thorough: bool = True) -> tuple[Floats
     spread = _spread(residual[used])
     steep = _is_steep(problem, z)
     worst = float(np.abs(residual[used]).max())
-    suspect = steep or spread > _COARSE or worst > (_SUSPECT * spread if thorough else _GROSS)
+    if thorough:
+        suspect = steep or spread > _COARSE or worst > _SUSPECT * spread
+    else:
+        suspect = worst > _GROSS and (worst > _SUSPECT * spread or spread > 3.0 * _COARSE)
     if not suspect or spread < _NO_NOISE or used.sum() > _MOST_RUNS:
         return residual, spread
     robust = replace(problem, objective=Objective())
