@@ -39,11 +39,11 @@ def outputs(notebook, kind):
 def test_the_panel_is_shown_and_leaves_a_result_that_needs_no_kernel(executed):
     assert len(outputs(executed, "application/vnd.jupyter.widget-view+json")) == 1
     left = outputs(executed, "text/html")[0]
-    assert "For C = 1e+13 FLOP: N =" in left
+    assert "For C = 1e13 FLOP: N =" in left
     assert "<table" in left
     assert "IsoFLOP curves" in outputs(executed, "image/svg+xml")[0]
     page, _ = HTMLExporter().from_notebook_node(executed)
-    assert "For C = 1e+13 FLOP: N =" in page
+    assert "For C = 1e13 FLOP: N =" in page
     assert "IsoFLOP curves and their minima</title>" in page or "data:image/svg+xml" in page
 
 
