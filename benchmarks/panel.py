@@ -185,8 +185,42 @@ def clicks(lab: Lab, times: int) -> None:
     ):
         took = lab.page.evaluate(script, [verb, times])
         row(name, f"median {statistics.median(took):.0f} ms, p95 {p95(took):.0f} ms", target)
+    drags(lab, times)
     row("requests outside the server", str(len(lab.outside)), "0")
     row("errors in the page", str(len(lab.errors)), "0")
+
+
+def drags(lab: Lab, times: int) -> None:
+    """From a teaching slider's move to the exponents and the band that follow it."""
+    lab.python("dash.board.hold('alpha', 'beta', 'E'); dash.board.settle()")
+    lab.page.wait_for_selector(".noUi-handle[aria-label='α']")
+    took = lab.page.evaluate(
+        """async (times) => {
+          const took = [], answer = document.querySelector('.snb-answer');
+          const handle = document.querySelector(".noUi-handle[aria-label='α']");
+          const chart = document.querySelectorAll('.snb-chart')[1];
+          handle.focus();
+          for (let k = 0; k < times; k++) {
+            await new Promise((r) => setTimeout(r, 1500));
+            const [old, drawn] = [answer.innerHTML, chart.dataset.drawn];
+            const began = performance.now();
+            const key = k % 2 ? 'ArrowLeft' : 'ArrowRight';
+            handle.dispatchEvent(new KeyboardEvent('keydown', { key, bubbles: true }));
+            while ((answer.innerHTML === old || chart.dataset.drawn === drawn)
+                   && performance.now() - began < 5000) {
+              await new Promise((r) => setTimeout(r, 2));
+            }
+            took.push(performance.now() - began);
+          }
+          return took;
+        }""",
+        times,
+    )
+    row(
+        "teaching slider to the answer and the band drawn",
+        f"median {statistics.median(took):.0f} ms, p95 {p95(took):.0f} ms",
+        "<= 200 ms",
+    )
 
 
 def memory(lab: Lab, minutes: float) -> None:

@@ -12,6 +12,8 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
+import subprocess
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -89,6 +91,19 @@ def make_recipe(setting: Setting) -> tuple[snb.Recipe, dict[str, Any]]:
     return recipe, described
 
 
+def commit() -> str:
+    """Return the commit of this checkout, marked where files differ from it."""
+    git = ["git", "-C", str(RECORDED), "describe", "--always", "--dirty", "--abbrev=12"]
+    return subprocess.run(git, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def cpu_model() -> str:
+    """Return the processor's own name, or its architecture where it has none."""
+    info = Path("/proc/cpuinfo")
+    names = re.findall(r"model name\s*: (.+)", info.read_text()) if info.exists() else []
+    return names[0] if names else f"{platform.machine()} CPU"
+
+
 def main() -> None:
     """Record one sweep."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -100,7 +115,8 @@ def main() -> None:
     plan = snb.plan_sweep(recipe, setting.budgets, seeds=setting.seeds, **setting.options)
     print(plan.summary(), flush=True)
     store = arguments.store or Path(f"{arguments.name}.db")
-    sweep = snb.Sweep(recipe, plan, store=store).start()
+    executor_name = "threads"
+    sweep = snb.Sweep(recipe, plan, store=store, executor=executor_name).start()
     while not sweep.wait(timeout=30):
         print(sweep.status(), flush=True)
     for run in sweep.failures:
@@ -108,13 +124,15 @@ def main() -> None:
     RECORDED.mkdir(exist_ok=True)
 
     sweep.runs.to_csv(RECORDED / f"{arguments.name}.csv")
-    packages = ("scaling_nb", "torch", "numpy")
+    packages = ("scaling_nb", "torch", "numpy", "scipy", "pandas")
     provenance = {
         "name": arguments.name,
         "about": setting.about,
         "command": f"python benchmarks/record_sweep.py {arguments.name}",
         "recipe": described,
-        "machine": f"{os.cpu_count()}-core {platform.machine()} CPU"
+        "commit": commit(),
+        "executor": f"{executor_name}, {os.cpu_count()} cores",
+        "machine": f"{os.cpu_count()}-core {cpu_model()}"
         if recipe.device.type == "cpu"
         else torch.cuda.get_device_name(recipe.device),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),

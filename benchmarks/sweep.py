@@ -1,10 +1,14 @@
 """Measure the sweep engine against what a person would write: a plain loop over the same runs.
 
-    python benchmarks/sweep.py [--share 0.03] [--rounds 3]
+    python benchmarks/sweep.py [--share 0.03] [--rounds 3] [--only race|store|estimate]
 
 The quick-start's sizes at a share of its budgets; contestants take turns, and ratios are medians
 over rounds, each against the plain loop of its own round. Do it on an idle machine: the load is
-printed with the result. ``estimate`` says what the engine foresaw, and what it then took.
+printed with the result.
+
+Two more tables follow: what streaming and storing cost, as CPU time of the same runs with and
+without a store, in turns; and what ``sweep.estimate()`` foresaw against what the sweep then took,
+as the store keeps both.
 """
 
 from __future__ import annotations
@@ -22,9 +26,11 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from scaling_nb import ScalingWarning, Sweep, SweepPlan, plan_sweep
-from scaling_nb.executors import warm_workers
+from scaling_nb.executors import InlineExecutor, Job, JobQueue, warm_workers
 from scaling_nb.quickstart import BUDGETS, quickstart_recipe
+from scaling_nb.schedule import order_jobs
 from scaling_nb.training.batches import TokenWindows
+from scaling_nb.training.control import Control
 from scaling_nb.training.devices import cpu_count, use_one_thread
 from scaling_nb.training.recipe import Recipe
 from scaling_nb.training.schedules import lr_factor
@@ -86,6 +92,53 @@ def sweep(recipe: Recipe, plan: SweepPlan, executor: str) -> None:
         made.store.close()
 
 
+def train_and_store_nothing(recipe: Recipe, plan: SweepPlan) -> None:
+    """Train the plan as the inline executor does, and let nobody hear of it."""
+    jobs = JobQueue(Job(specs=specs) for specs, _ in order_jobs(plan.jobs()))
+    InlineExecutor().run(recipe, jobs, emit=lambda event: None, control=Control())
+
+
+def cost_of_storing(recipe: Recipe, plan: SweepPlan, rounds: int) -> None:
+    """Print the CPU time of one sweep with its store, its curves and its lease, and without."""
+    shares = []
+    for _ in range(rounds):
+        bare = cpu_timed(lambda: train_and_store_nothing(recipe, plan))
+        stored = cpu_timed(lambda: sweep(recipe, plan, "inline"))
+        shares.append(stored / bare - 1)
+        print(f"storing: {stored:.2f} s of CPU, without {bare:.2f} s, {shares[-1]:+.1%}")
+    print(f"storing costs {statistics.median(shares):+.1%} (median of {rounds})")
+
+
+def foreseen_and_taken(recipe: Recipe, plan: SweepPlan, rounds: int) -> None:
+    """Print what the engine foresaw of a sweep, and what it took: targets are 15% and 20%."""
+    print("| executor | foreseen, s | taken, s | | foreseen, MB | taken, MB | |")
+    print("|---|---|---|---|---|---|---|")
+    for executor in ("threads", "processes"):
+        for _ in range(rounds):
+            with tempfile.TemporaryDirectory() as folder:
+                made = Sweep(recipe, plan, store=Path(folder) / "runs.db", executor=executor)
+                made.estimate()
+                made.start().wait()
+                predicted, actual = made.costs()
+                made.store.close()
+            assert predicted is not None
+            assert actual is not None
+            time_off = predicted.seconds / actual.seconds - 1
+            memory_off = predicted.peak_bytes / actual.peak_bytes - 1
+            print(
+                f"| {executor} | {predicted.seconds:.1f} | {actual.seconds:.1f} | {time_off:+.0%} "
+                f"| {predicted.peak_bytes / 2**20:.0f} | {actual.peak_bytes / 2**20:.0f} "
+                f"| {memory_off:+.0%} |"
+            )
+
+
+def cpu_timed(call: Callable[[], object]) -> float:
+    """Return the CPU time of a call, all threads of this process, in seconds."""
+    began = time.process_time()
+    call()
+    return time.process_time() - began
+
+
 def peak_flops() -> float:
     """Return FLOP per second of one core in a large matrix product."""
     a = torch.randn(1024, 1024)
@@ -105,6 +158,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--share", type=float, default=0.03)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", choices=["race", "store", "estimate"])
     options = parser.parse_args()
     warnings.simplefilter("ignore", ScalingWarning)
     recipe = quickstart_recipe()
@@ -113,6 +167,18 @@ def main() -> None:
     alone = plan_sweep(recipe, budgets, **settings)
     shared = plan_sweep(recipe, budgets, reuse="cooldown", **settings)
     warm_workers()
+    sweep(recipe, shared, "processes")  # the workers are warm, as they are in a notebook
+    print(f"load {os.getloadavg()[0]:.1f}")
+    if options.only in (None, "race"):
+        race(recipe, alone, shared, options.rounds)
+    if options.only in (None, "store"):
+        cost_of_storing(recipe, alone, options.rounds)
+    if options.only in (None, "estimate"):
+        foreseen_and_taken(recipe, shared, options.rounds)
+
+
+def race(recipe: Recipe, alone: SweepPlan, shared: SweepPlan, rounds: int) -> None:
+    """Print how long each contestant takes, and how many times faster than the plain loop."""
     contestants: dict[str, Callable[[], object]] = {
         "plain loop": lambda: train_plainly(recipe, alone, loader=False),
         "plain loop, DataLoader": lambda: train_plainly(recipe, alone, loader=True),
@@ -121,10 +187,9 @@ def main() -> None:
         "processes": lambda: sweep(recipe, alone, "processes"),
         "processes, trunks shared": lambda: sweep(recipe, shared, "processes"),
     }
-    sweep(recipe, shared, "processes")  # the workers are warm, as they are in a notebook
     load_before = os.getloadavg()[0]
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in range(options.rounds):
+    for _ in range(rounds):
         cpu = time.process_time()
         for name, contestant in contestants.items():
             if name == "inline":

@@ -34,6 +34,7 @@ _HOME = {
     "PlanError": "errors",
     "PlanPanel": "ui",
     "PowerLaw": "laws",
+    "RayExecutor": "executors",
     "Recipe": "training.recipe",
     "RecipeError": "errors",
     "Result": "api",
@@ -64,9 +65,11 @@ _HOME = {
     "published": "fit",
     "quickstart_plan": "quickstart",
     "quickstart_recipe": "quickstart",
+    "read_plan": "plan_file",
     "recorded": "recordings",
     "result_of": "api",
     "simulate": "simulation",
+    "write_plan": "plan_file",
 }
 _ROOMS = ("datasets", "laws", "models", "plots")
 
@@ -95,6 +98,7 @@ __all__ = [
     "PlanError",
     "PlanPanel",
     "PowerLaw",
+    "RayExecutor",
     "Recipe",
     "RecipeError",
     "Result",
@@ -125,9 +129,11 @@ __all__ = [
     "published",
     "quickstart_plan",
     "quickstart_recipe",
+    "read_plan",
     "recorded",
     "result_of",
     "simulate",
+    "write_plan",
 ]
 __version__ = "0.1.0"
 
@@ -178,6 +184,9 @@ if TYPE_CHECKING:  # so that type checkers and editors see the names too
         SweepError as SweepError,
         TooFewRunsError as TooFewRunsError,
     )
+    from .executors import (
+        RayExecutor as RayExecutor,
+    )
     from .fit import (
         Allocation as Allocation,
         Comparison as Comparison,
@@ -202,6 +211,10 @@ if TYPE_CHECKING:  # so that type checkers and editors see the names too
     from .plan import (
         SweepPlan as SweepPlan,
         plan_sweep as plan_sweep,
+    )
+    from .plan_file import (
+        read_plan as read_plan,
+        write_plan as write_plan,
     )
     from .quickstart import (
         quickstart_plan as quickstart_plan,

@@ -1,8 +1,9 @@
-"""``python -m scaling_nb quickstart | plan | fit | resume``: the flow without a notebook."""
+"""``python -m scaling_nb quickstart | plan | run | fit | resume``: the flow without a notebook."""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import shlex
 import sys
 import time
@@ -15,10 +16,13 @@ from . import fit_command, recover_command
 from .errors import FitError, RecipeError, ScalingError
 
 if TYPE_CHECKING:
+    from .executors import Executor
     from .sweep import Sweep
     from .training.recipe import Recipe
 
 EXIT_INTERRUPTED = 130
+QUICKSTART = "quickstart"
+"""Names the ready-made recipe in a plan's file."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,6 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ScalingError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("\nstopped. What was trained is kept: run it again to go on.", file=sys.stderr)
+        return EXIT_INTERRUPTED
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -41,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="command")
     _add_quickstart(commands)
     _add_plan(commands)
+    _add_run(commands)
     _add_resume(commands)
     fit_command.add_parser(commands)
     recover_command.add_parser(commands)
@@ -75,7 +83,35 @@ def _add_plan(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     parser.add_argument("--budgets", type=float, nargs="+", metavar="FLOP")
     parser.add_argument("--sizes-per-budget", type=int, metavar="K")
     parser.add_argument("--seeds", type=int, default=1, metavar="K")
+    parser.add_argument("--reuse", choices=["cooldown"], help="share a trunk between budgets")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="write the plan, for `run`; times nothing"
+    )
     parser.set_defaults(run=_plan)
+
+
+def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "run",
+        help="train a plan, here or on a cluster, without a notebook",
+        description="Train the runs of a plan that `plan --out` or write_plan wrote, and answer. "
+        "Run again with the same store, it continues where it stopped.",
+    )
+    parser.add_argument("plan", type=Path, help="such as plan.json")
+    parser.add_argument(
+        "--recipe", help="FILE.py:NAME or package.module:NAME (default: as the plan says)"
+    )
+    parser.add_argument("--store", type=Path, metavar="DB", help="default: beside the plan")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="default: the store's folder")
+    parser.add_argument(
+        "--executor", default="auto", choices=["auto", "inline", "processes", "ray", "threads"]
+    )
+    cluster = parser.add_argument_group("with --executor ray")
+    cluster.add_argument("--address", help="of the cluster, such as 10.0.0.1:6379")
+    cluster.add_argument("--num-cpus", type=float, metavar="K", help="CPUs a run takes")
+    cluster.add_argument("--num-gpus", type=float, metavar="K", help="GPUs a run takes")
+    cluster.add_argument("--storage", help="shared folder or fsspec URL for checkpoints")
+    parser.set_defaults(run=_run)
 
 
 def _add_resume(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -109,6 +145,7 @@ def _quickstart(options: argparse.Namespace) -> int:
 
 def _plan(options: argparse.Namespace) -> int:
     from .plan import plan_sweep
+    from .plan_file import write_plan
     from .quickstart import quickstart_plan, quickstart_recipe
 
     if options.recipe is None:
@@ -123,11 +160,43 @@ def _plan(options: argparse.Namespace) -> int:
             print("error: --budgets is missing. Give FLOP, such as 1e12 3e12.", file=sys.stderr)
             return 2
         plan = plan_sweep(
-            _load_recipe(options.recipe), options.budgets, options.sizes_per_budget, options.seeds
+            _load_recipe(options.recipe),
+            options.budgets,
+            options.sizes_per_budget,
+            options.seeds,
+            reuse=options.reuse,
         )
     print(plan)
+    if options.out is not None:
+        write_plan(plan, options.out, recipe=options.recipe or QUICKSTART)
+        print(f"wrote {options.out}. To train it: python -m scaling_nb run {options.out}")
+        return 0
     print(plan.estimate())
     return 0
+
+
+def _run(options: argparse.Namespace) -> int:
+    from .executors import RayExecutor
+    from .plan_file import read_plan
+    from .sweep import Sweep
+
+    plan, name = read_plan(options.plan)
+    name = options.recipe or name
+    if not name:
+        raise RecipeError(f"{options.plan} does not say where its recipe is. Give --recipe.")
+    recipe = _load_recipe(name)
+    executor: str | Executor = options.executor
+    if executor == "ray":
+        executor = RayExecutor(
+            options.address,
+            num_cpus=options.num_cpus,
+            num_gpus=options.num_gpus,
+            storage=options.storage,
+        )
+    store = options.store or options.plan.with_suffix(".db")
+    sweep = Sweep(recipe, dataclasses.replace(plan, recipe=recipe), store=store, executor=executor)
+    again = shlex.join(["python", "-m", "scaling_nb", *sys.argv[1:]])
+    return _train_and_report(sweep, options.out or store.parent, again, title="Sweep")
 
 
 def _resume(options: argparse.Namespace) -> int:
@@ -175,6 +244,10 @@ def _load_recipe(name: str) -> Recipe:
 
     from .training.recipe import Recipe
 
+    if name == QUICKSTART:
+        from .quickstart import quickstart_recipe
+
+        return quickstart_recipe()
     place, _, attribute = name.rpartition(":")
     if not place:
         raise RecipeError(f"{name!r} names no recipe. Give FILE.py:NAME or package.module:NAME.")

@@ -7,6 +7,7 @@ import inspect
 import os
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -246,7 +247,7 @@ def find_optimal(
 
 
 def finished_result(sweep: Sweep) -> Result:
-    """Return the result of a sweep that ended; warn of runs that did not finish.
+    """Return the result of a sweep that ended; warn of runs that did not finish, or never began.
 
     Raises
     ------
@@ -260,11 +261,14 @@ def finished_result(sweep: Sweep) -> Result:
             f"no run finished ({reason}). sweep.failures lists them; mend the recipe and start "
             "again."
         )
-    if failures:
-        names = ", ".join(sorted({f"{run.status}: {run.message}" for run in failures}))
+    left = len(sweep.plan.runs) - len(sweep.runs)
+    if left:
+        reasons = {f"{run.status}: {run.message}" for run in failures}
+        if left > len(failures):
+            reasons.add(f"{left - len(failures)} were not trained: start() goes on with them")
         warnings.warn(
-            f"{len(failures)} of {len(sweep.plan.runs)} runs did not finish ({names}). They are "
-            "left out of the fit.",
+            f"{left} of {len(sweep.plan.runs)} runs did not finish ({', '.join(sorted(reasons))}). "
+            "They are left out of the fit.",
             ScalingWarning,
             stacklevel=3,
         )
@@ -275,6 +279,10 @@ def follow(
     sweep: Sweep, *, progress: bool = True, background: bool = False, poll: float = 0.5
 ) -> None:
     """Show a bar of finished runs and the time left until a sweep ends.
+
+    What keeps the sweep from going on, such as a full disk, is printed, and tried again every few
+    seconds. A sweep that another process trains is watched; if that process is killed, the sweep
+    goes on here.
 
     Parameters
     ----------
@@ -307,14 +315,31 @@ def follow(
         sweep.wait(0)
 
 
+RETRY_SECONDS = 5.0
+"""Between two tries to go on after the disk took no more."""
+
+
 def _watch(sweep: Sweep, bar: tqdm[Any], poll: float) -> None:
+    said, tried = "", time.monotonic()
     with bar:
-        ended = False
-        while not ended:
+        while True:
             with contextlib.suppress(SweepError):
                 sweep.wait(poll)
             status = sweep.status()
-            ended = status.state in ("finished", "cancelled", "failed")
             bar.n = status.n_done
             bar.set_description_str(status.state, refresh=False)
             bar.set_postfix_str(status.eta_text(), refresh=True)
+            if status.state in ("finished", "cancelled", "failed"):
+                if not sweep.abandoned:
+                    return
+                bar.write(f"note: {status.problem}: going on here", file=sys.stderr)
+                sweep.start()
+            elif status.state == "paused" and status.problem and not sweep.watched:
+                if status.problem != said:
+                    said = status.problem
+                    again = f"It is tried again every {RETRY_SECONDS:g} s."
+                    bar.write(f"paused: {said}. {again}", file=sys.stderr)
+                if time.monotonic() - tried > RETRY_SECONDS:
+                    tried = time.monotonic()
+                    with contextlib.suppress(SweepError):
+                        sweep.resume()

@@ -29,19 +29,24 @@ class RunBook:
         self.statuses: dict[str, Status] = dict.fromkeys(self.specs, "queued")
         self.loss: dict[str, float] = {}
         self.seen: dict[str, int] = {}
+        self.where: dict[str, str] = {}
         self.tracebacks: dict[str, str] = {}
         self.clock = StepClock()
         self._jobs = plan.jobs()
-        for run_id, run in known.items():
-            if run_id in self.specs:
-                run = labelled(run, self.specs[run_id])
-                self._put(run)
-                if run.status == "finished":
-                    self.seen[run_id] = int(run.D)
+        self.take_in(known)
 
     def _put(self, run: Run) -> None:
         self.results[run.run_id] = run
         self.statuses[run.run_id] = run.status  # type: ignore[assignment]
+
+    def take_in(self, known: Mapping[str, Run]) -> None:
+        """Take in how runs ended elsewhere, as the store says."""
+        for run_id in known.keys() & self.specs.keys():
+            run = labelled(known[run_id], self.specs[run_id])
+            if str(self.results.get(run_id)) != str(run):
+                self._put(run)
+                if run.status == "finished":
+                    self.seen[run_id] = int(run.D)
 
     @property
     def complete(self) -> bool:
@@ -55,6 +60,7 @@ class RunBook:
             other.statuses[run_id] = self.statuses[run_id]
         other.loss = {key: value for key, value in self.loss.items() if key in other.specs}
         other.seen = {key: value for key, value in self.seen.items() if key in other.specs}
+        other.where = self.where
         other.tracebacks, other.clock = self.tracebacks, self.clock
         return other
 
@@ -79,8 +85,9 @@ class RunBook:
     def note(self, event: Event) -> None:
         """Take in what happened."""
         match event:
-            case RunStarted(spec=spec):
+            case RunStarted(spec=spec, where=where):
                 self.statuses[spec.run_id] = "running"
+                self.where[spec.run_id] = where
                 self.clock.begin(spec)
                 self.seen.pop(spec.run_id, None)
             case StepLogged(run_id=run_id, tokens=tokens, loss=loss) if len(tokens):
@@ -114,6 +121,7 @@ class RunBook:
             eta=0.0 if state == "finished" else self.clock.eta(jobs, workers),
             loss=MappingProxyType(dict(self.loss)),
             tokens_seen=MappingProxyType(dict(self.seen)),
+            where=MappingProxyType(dict(self.where)),
             problem=problem,
         )
 

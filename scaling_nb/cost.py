@@ -89,7 +89,7 @@ class Measurable(Protocol):
     @property
     def default_workers(self) -> int: ...
     def measure_step(
-        self, value: int | float, *, lr: float | None = None, workers: int = 1
+        self, value: int | float, *, lr: float | None = None, workers: int = 1, beside: int = 0
     ) -> StepCost: ...
 
 
@@ -101,6 +101,7 @@ def estimate_cost(
     watts: float | None = None,
     price_per_kwh: float | None = None,
     side_by_side: int | None = None,
+    beside: int = 0,
     worker_bytes: int = 0,
 ) -> CostEstimate:
     """Measure the cheapest and the dearest size and estimate all jobs.
@@ -113,6 +114,8 @@ def estimate_cost(
         Runs by trunk, shortest first, costliest trunk first: the order in which they start.
     side_by_side : int, optional
         Runs that are measured at once. None: as many as will train at once in one process.
+    beside : int
+        Cores that are kept busy meanwhile, at most as many as workers are not measured.
     worker_bytes : int, bytes
         Memory of a worker besides its run's.
     """
@@ -122,7 +125,11 @@ def estimate_cost(
         min(specs, key=lambda run: run.flops_per_token),
         max(specs, key=lambda run: run.flops_per_token),
     )
-    costs = [recipe.measure_step(run.size, lr=run.lr, workers=side_by_side or n) for run in ends]
+    at_once = side_by_side or n
+    beside = max(0, min(beside, n - at_once))
+    costs = [
+        recipe.measure_step(run.size, lr=run.lr, workers=at_once, beside=beside) for run in ends
+    ]
     x = [run.flops_per_token for run in ends]
 
     def line(flops: float, y: Sequence[float]) -> float:

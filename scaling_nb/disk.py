@@ -19,6 +19,19 @@ _PASSING = (
 )
 
 
+_NOT_WRITABLE = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM)
+
+GONE = sqlite3.OperationalError("the file was deleted or replaced while it was in use")
+"""Raised where SQLite itself would go on writing into a file that has no name any more."""
+GONE.sqlite_errorcode = sqlite3.SQLITE_CANTOPEN
+
+
+def is_read_only(error: sqlite3.Error) -> bool:
+    """Whether an error says that a file, or its folder, cannot be written."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return code is not None and code & 0xFF in _NOT_WRITABLE
+
+
 def may_pass(error: sqlite3.Error) -> bool:
     """Whether an error is of the disk's state, which a person can mend, not of the data."""
     code = getattr(error, "sqlite_errorcode", None)
@@ -36,9 +49,10 @@ def cannot_open(path: Path, error: Exception) -> str:
 
 
 def _is_damaged(error: Exception) -> bool:
-    return isinstance(error, sqlite3.DatabaseError) and not isinstance(
-        error, sqlite3.OperationalError
-    )
+    if isinstance(error, sqlite3.OperationalError):
+        # Python's own complaint about a text; SQLite has not looked at it.
+        return "decode to UTF-8" in str(error)
+    return isinstance(error, sqlite3.DatabaseError)
 
 
 def remedy(path: Path, error: Exception) -> str:

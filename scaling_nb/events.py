@@ -22,9 +22,15 @@ class RunStarted:
     """A run is about to take steps: its first, or those after its checkpoint.
 
     Its curve begins anew either way: what the run has trained before follows as `StepLogged`.
+
+    Attributes
+    ----------
+    where : str
+        Device it trains on, after its machine where that is another: ``10.0.0.3 cuda:1``.
     """
 
     spec: RunSpec
+    where: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,13 +66,20 @@ class RunFailed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Noted:
+    """Something a person may want to know, such as that a machine was lost; all goes on."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StorageFailed:
     """Something could not be written; nothing is lost, but the sweep should wait."""
 
     message: str
 
 
-Event = RunStarted | StepLogged | RunFinished | RunFailed | StorageFailed
+Event = RunStarted | StepLogged | RunFinished | RunFailed | Noted | StorageFailed
 
 
 class Signal(Generic[E_]):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -34,6 +35,8 @@ class SizeLike(Protocol):
     def counts(self) -> ParamCounts: ...
     @property
     def flops_per_token(self) -> float: ...
+    @property
+    def uncounted(self) -> int: ...
 
 
 class Plannable(Protocol):
@@ -61,7 +64,7 @@ class Plannable(Protocol):
     @property
     def default_workers(self) -> int: ...
     def measure_step(
-        self, value: int | float, *, lr: float | None = None, workers: int = 1
+        self, value: int | float, *, lr: float | None = None, workers: int = 1, beside: int = 0
     ) -> StepCost: ...
 
 
@@ -197,12 +200,38 @@ def size_grid(
     return (_thinned(grid) if own is None else grid), skipped
 
 
-def _thinned(grid: Sequence[SizeLike]) -> list[SizeLike]:
+def _thinned(grid: Sequence[SizeLike], spacing: float = GRID_SPACING) -> list[SizeLike]:
     kept: list[SizeLike] = []
     for size in grid:
-        if not kept or size.counts.total >= GRID_SPACING * kept[-1].counts.total:
+        if not kept or size.counts.total >= spacing * kept[-1].counts.total:
             kept.append(size)
     return kept
+
+
+def spread_out(
+    grid: Sequence[SizeLike], fits: Sequence[Collection[SizeLike]], n: int
+) -> list[SizeLike]:
+    """Return a person's grid, thinned where it is denser than the planner's own would be.
+
+    `n` neighbours of a dense grid, such as ``range(8, 129)``, would span next to nothing. It is
+    thinned as far as leaves every budget `n` of the sizes it can train, but no further than
+    :data:`GRID_SPACING`.
+
+    Parameters
+    ----------
+    grid : sequence of sizes, ascending in N
+    fits : sequence of collections of sizes
+        What each budget can train.
+    n : int
+        Sizes per budget.
+    """
+    for eighths in range(8, 0, -1):
+        thinned = _thinned(grid, GRID_SPACING ** (eighths / 8))
+        values = {size.value for size in thinned}
+        left = [sum(size.value in values for size in budget) for budget in fits]
+        if all(k >= min(n, len(f)) for k, f in zip(left, fits, strict=True)):
+            return thinned
+    return list(grid)
 
 
 def feasible(
@@ -262,6 +291,28 @@ def nothing_feasible(
         f"no run is feasible ({reasons}). Budgets from {low:.3g} to {high:.3g} FLOP are feasible "
         "for these sizes; or loosen min_steps, tokens_per_param or max_epochs."
     )
+
+
+def feasible_budgets(recipe: Plannable, bounds: Bounds, convention: Convention) -> str:
+    """Return which budgets are feasible for a recipe, in a sentence; empty where unknown."""
+    values = recipe.sizes or [v for v in SIZE_LADDER if v >= recipe.smallest][:_HINTED]
+    ranges = []
+    for value in values:
+        with contextlib.suppress(ScalingError):
+            size = recipe.inspect_size(value)
+            ranges.append(affordable_budgets(recipe, size, bounds, convention))
+    found = [r for r in ranges if r is not None]
+    if not found:
+        return ""
+    low, high = min(r[0] for r in found), max(r[1] for r in found)
+    return (
+        f" Budgets from {low:.3g} to {high:.3g} FLOP are feasible for {recipe.size}="
+        f"{min(values):g} to {max(values):g}."
+    )
+
+
+_HINTED = 10
+"""Sizes that are counted to say which budgets are feasible, where the recipe names none."""
 
 
 def affordable_budgets(

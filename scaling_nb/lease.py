@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import psutil
 
+from .errors import StoreError
 from .status import SweepState
 from .store import RunStore
 
@@ -74,8 +75,20 @@ def current_holder(store: RunStore) -> Holder | None:
     return holder if holder is not None and holder.alive else None
 
 
+def left_behind(store: RunStore) -> bool:
+    """Whether the last trainer of a store went without letting go: killed, or its machine died."""
+    try:
+        rows = store.read(f"SELECT {_COLUMNS} FROM lease")
+    except OSError:
+        return False
+    return bool(rows) and not _holder(rows[0]).alive
+
+
 class Lease:
     """One sweep's claim to train in a store. Thread-safe.
+
+    While it is held, every transaction of the store first asks whether it still is: a process
+    that was stopped for long, and taken over, writes nothing when it wakes.
 
     Parameters
     ----------
@@ -84,7 +97,7 @@ class Lease:
     state : function
         Returns the sweep's state, for those who watch.
     on_lost : function
-        Called, on the heartbeat's thread, when another process has taken over.
+        Called, on a thread of the lease or of the store, when another process has taken over.
     """
 
     def __init__(
@@ -100,9 +113,38 @@ class Lease:
         self._store = store
         self._state, self._on_lost = state, on_lost
         self._end = threading.Event()
+        self._lost = threading.Event()
+
+    @property
+    def lost(self) -> bool:
+        """Whether another process has taken it since it was acquired."""
+        return self._lost.is_set()
 
     def acquire(self) -> Holder | None:
-        """Take the lease and keep it; returns the live holder where there is one."""
+        """Take the lease and keep it; returns the live holder where there is one.
+
+        Raises
+        ------
+        StoreError
+            The store cannot be written.
+        """
+        self._store.check_writable()
+        try:
+            holder = self._take()
+        except sqlite3.Error as error:
+            raise StoreError(
+                f"{self._store.path} cannot be written: {error}. Make room or ask for leave to "
+                "write there, then start() again."
+            ) from error
+        if holder is not None:
+            return holder
+        self._end.clear()
+        self._lost.clear()
+        self._store.fence = self._holds
+        threading.Thread(target=self._beat, name="lease", daemon=True).start()
+        return None
+
+    def _take(self) -> Holder | None:
         with self._transaction() as connection:
             connection.execute(_TABLE)
             row = connection.execute(f"SELECT {_COLUMNS} FROM lease").fetchone()
@@ -114,13 +156,26 @@ class Lease:
                 (self.owner, os.getpid(), socket.gethostname(), self.sweep_id)
                 + ("running", time.time()),
             )
-        self._end.clear()
-        threading.Thread(target=self._beat, name="lease", daemon=True).start()
         return None
+
+    def _holds(self, connection: sqlite3.Connection) -> bool:
+        row = connection.execute("SELECT owner FROM lease").fetchone()
+        if row is not None and row[0] == self.owner:
+            return True
+        self._lose()
+        return False
+
+    def _lose(self) -> None:
+        self._end.set()
+        if not self._lost.is_set():
+            self._lost.set()
+            self._on_lost()
 
     def release(self) -> None:
         """Let others train; a second call does nothing."""
         self._end.set()
+        if self._store.fence == self._holds:
+            self._store.fence = None
         with contextlib.suppress(sqlite3.Error), self._transaction() as connection:
             connection.execute("DELETE FROM lease WHERE owner = ?", (self.owner,))
 
@@ -133,8 +188,7 @@ class Lease:
                     (time.time(), self._state(), self.owner),
                 ).rowcount
                 if not mine:
-                    self._end.set()
-                    self._on_lost()
+                    self._lose()
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:

@@ -8,7 +8,6 @@ too often) are left out by name.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from html import escape
@@ -16,23 +15,21 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
+from .cells import cells_of, specs_of, warn_of_uncounted, warn_of_weak, without_twins
 from .cost import CostEstimate, estimate_cost, job_compute, job_weight
-from .errors import PlanError, ScalingWarning
+from .errors import PlanError
 from .flops import Convention, check_convention, six_nd
 from .grid import (
     Bounds,
     Plannable,
-    SizeLike,
     Skipped,
-    around_guess,
     checked_range,
-    feasible,
+    feasible_budgets,
     nothing_feasible,
     parse_budgets,
     positive_int,
     positive_number,
     size_grid,
-    tokens_for,
 )
 from .records import RunSpec, content_hash
 
@@ -59,6 +56,9 @@ class SweepPlan:
         Whether runs of one size and seed share a training trunk.
     recipe : Recipe or None
         What :meth:`estimate` measures; no part of the content.
+    options : mapping
+        What :func:`plan_sweep` was asked for besides budgets and seeds, to plan alike again; no
+        part of the content.
     """
 
     runs: tuple[RunSpec, ...] = field(repr=False)
@@ -70,11 +70,15 @@ class SweepPlan:
     reuse: Reuse = None
     skipped: tuple[Skipped, ...] = field(default=(), repr=False)
     recipe: Plannable | None = field(default=None, repr=False, compare=False)
+    _estimates: list[CostEstimate] = field(
+        default_factory=list, init=False, repr=False, compare=False
+    )
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def plan_id(self) -> str:
         """Content hash of the runs and their labels."""
-        return content_hash(self.to_dict())
+        return content_hash({k: v for k, v in self.to_dict().items() if k != "options"})
 
     @property
     def total_flops(self) -> float:
@@ -120,12 +124,14 @@ class SweepPlan:
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready mapping; :meth:`from_dict` reads it back."""
-        plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "recipe"}
+        content = [f.name for f in fields(self) if f.compare]
+        plain = {name: getattr(self, name) for name in content}
         return {
             **plain,
             "budgets": list(self.budgets),
             "runs": [run.to_dict() for run in self.runs],
             "skipped": [asdict(skipped) for skipped in self.skipped],
+            "options": dict(self.options),
         }
 
     @classmethod
@@ -148,7 +154,9 @@ class SweepPlan:
         watts: float | None = None,
         price_per_kwh: float | None = None,
     ) -> CostEstimate:
-        """Time a few real steps at the smallest and the largest size; nothing of it is kept.
+        """Time a few real steps at the smallest and the largest size; nothing trained is kept.
+
+        A sweep of this plan stores the estimate, to be held against what it then takes.
 
         Parameters
         ----------
@@ -177,9 +185,16 @@ class SweepPlan:
             raise PlanError(
                 "this plan has no recipe to measure. Make it with plan_sweep(recipe, …)."
             )
-        return estimate_cost(
+        estimate = estimate_cost(
             self.recipe, self.jobs(), workers=workers, watts=watts, price_per_kwh=price_per_kwh
         )
+        self._estimates[:] = [estimate]
+        return estimate
+
+    @property
+    def last_estimate(self) -> CostEstimate | None:
+        """What :meth:`estimate` returned last, or None."""
+        return self._estimates[0] if self._estimates else None
 
     def summary(self) -> str:
         """Return one line: how many runs of which sizes, budgets and compute."""
@@ -233,8 +248,9 @@ def plan_sweep(
     compute_budgets : sequence of float, FLOP, ascending; or (low, high, count)
         (low, high, count) is log-spaced.
     n_sizes : int, optional
-        Sizes per budget, neighbours on the common grid around 20 tokens per parameter. None: all
-        of the recipe's own ``sizes``, or 6 where the planner chooses the grid.
+        Sizes per budget, neighbours on the common grid around 20 tokens per parameter; a grid
+        denser than a factor of 1.7 in N is thinned first. None: all of the recipe's own
+        ``sizes``, or 6 where the planner chooses the grid.
     seeds : int or sequence of int
         Repeats of every run; a number n means seeds 0 to n - 1.
     convention : {"total", "non_embedding", "matmul"}
@@ -264,38 +280,34 @@ def plan_sweep(
     ----------
     Hoffmann et al. 2022, §3.2 (IsoFLOP profiles).
     """
-    budgets = parse_budgets(compute_budgets)
     bounds = Bounds(
         min_steps=positive_int("min_steps", min_steps),
         tokens_per_param=checked_range(tokens_per_param),
         max_epochs=positive_number("max_epochs", max_epochs),
     )
+    check_convention(convention)
+    try:
+        budgets = parse_budgets(compute_budgets)
+    except PlanError as error:
+        raise PlanError(f"{error}{feasible_budgets(recipe, bounds, convention)}") from None
     seeds = _seeds(seeds)
     if n_sizes is not None:
         n_sizes = positive_int("n_sizes", n_sizes)
-    check_convention(convention)
     _check_reuse(reuse, recipe)
     if size_multiple is not None:
         size_multiple = positive_int("size_multiple", size_multiple)
     grid, skipped = size_grid(recipe, budgets[-1], bounds, size_multiple)
     window = n_sizes or (None if recipe.sizes is not None else 6)
-    cells: list[tuple[float, SizeLike]] = []
-    for budget in budgets:
-        fits, out = feasible(recipe, budget, grid, bounds, convention)
-        skipped += out
-        chosen = around_guess(fits, budget, window, convention)
-        cells += [(budget, size) for size in chosen]
-        skipped += [
-            Skipped(size=size.value, budget=budget, reason=f"outside the {window} sizes asked for")
-            for size in fits
-            if size not in chosen
-        ]
+    cells, left_out = cells_of(recipe, budgets, grid, bounds, convention, window)
+    skipped += left_out
     if not cells:
         raise PlanError(nothing_feasible(recipe, grid, skipped, bounds, convention))
+    if convention == "matmul":
+        warn_of_uncounted([size for _, size in cells])
     rates = recipe.learning_rates(sorted({size.value for _, size in cells}))
-    runs = _specs(recipe, cells, seeds, rates, convention, reuse)
-    runs, twice = _without_twins(runs)
-    _warn(runs, budgets)
+    runs = specs_of(recipe, cells, seeds, rates, convention, reuse)
+    runs, twice = without_twins(runs)
+    warn_of_weak(runs, budgets)
     return SweepPlan(
         runs=runs,
         budgets=budgets,
@@ -306,6 +318,13 @@ def plan_sweep(
         reuse=reuse,
         skipped=tuple(skipped + twice),
         recipe=recipe,
+        options={
+            "n_sizes": n_sizes,
+            "min_steps": bounds.min_steps,
+            "tokens_per_param": list(bounds.tokens_per_param),
+            "max_epochs": bounds.max_epochs,
+            "size_multiple": size_multiple,
+        },
     )
 
 
@@ -327,71 +346,3 @@ def _check_reuse(reuse: object, recipe: Plannable) -> None:
             f'reuse="cooldown" needs schedule="wsd", but the recipe has {recipe.schedule!r}: its '
             'rate depends on the run\'s length from the start. Use schedule="wsd" or reuse=None.'
         )
-
-
-def _specs(
-    recipe: Plannable,
-    cells: Sequence[tuple[float, SizeLike]],
-    seeds: Sequence[int],
-    rates: dict[int | float, float | None],
-    convention: Convention,
-    reuse: Reuse,
-) -> tuple[RunSpec, ...]:
-    specs = []
-    for budget, size in cells:
-        n_tokens = tokens_for(recipe, budget, size)
-        shared = reuse == "cooldown" and recipe.can_branch(n_tokens // recipe.tokens_per_step)
-        for seed in seeds:
-            trunk = f"{recipe.size}={size.value:g} seed={seed}"
-            specs.append(
-                RunSpec(
-                    size=size.value,
-                    counts=size.counts,
-                    convention=convention,
-                    n_tokens=n_tokens,
-                    tokens_per_step=recipe.tokens_per_step,
-                    flops_per_token=size.flops_per_token,
-                    budget=budget,
-                    seed=seed,
-                    trunk_id=trunk if shared else f"{trunk} D={n_tokens}",
-                    unique_tokens=recipe.unique_tokens,
-                    lr=rates[size.value],
-                    schedule=recipe.schedule,
-                    recipe_id=recipe.recipe_id,
-                )
-            )
-    return tuple(specs)
-
-
-def _without_twins(runs: Sequence[RunSpec]) -> tuple[tuple[RunSpec, ...], list[Skipped]]:
-    """Leave out runs that rounding to whole batches made the same as an earlier one."""
-    kept: dict[str, RunSpec] = {}
-    twins = []
-    for run in runs:
-        if run.run_id in kept:
-            reason = f"the same run as at {kept[run.run_id].budget:.3g} FLOP"
-            twins.append(Skipped(size=run.size, budget=run.budget, reason=reason))
-        else:
-            kept[run.run_id] = run
-    return tuple(kept.values()), twins
-
-
-def _warn(runs: Sequence[RunSpec], budgets: Sequence[float]) -> None:
-    repeated = [run for run in runs if run.epochs > 1]
-    if repeated:
-        most = max(run.epochs for run in repeated)
-        warnings.warn(
-            f"{len(repeated)} of {len(runs)} runs repeat the data (up to {most:.2g} epochs). "
-            "Repeated tokens are worth less than new ones: give more data, or smaller budgets.",
-            ScalingWarning,
-            stacklevel=3,
-        )
-    for budget in budgets:
-        sizes = {run.size for run in runs if run.budget == budget}
-        if len(sizes) < 3:
-            warnings.warn(
-                f"only {len(sizes)} sizes are feasible at {budget:.3g} FLOP: a minimum needs at "
-                "least 3. Give more sizes, or another budget.",
-                ScalingWarning,
-                stacklevel=3,
-            )

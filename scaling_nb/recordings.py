@@ -36,6 +36,9 @@ class Recording:
         ISO date of the end of the sweep.
     versions : mapping of str to str
         Python and the libraries that decide the numbers.
+    commit, executor : str
+        What was checked out, and how runs were trained; empty in recordings made before these
+        were noted.
     """
 
     name: str
@@ -45,6 +48,8 @@ class Recording:
     machine: str
     date: str
     versions: Mapping[str, str]
+    commit: str = ""
+    executor: str = ""
 
     def __str__(self) -> str:
         versions = ", ".join(f"{name} {version}" for name, version in self.versions.items())

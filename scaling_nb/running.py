@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import threading
 from pathlib import Path
 from typing import Protocol
 
+from .errors import SweepError
 from .plan import SweepPlan
 from .store import RunStore
 
@@ -19,9 +21,10 @@ class Running(Protocol):
     """What is asked of a sweep here."""
 
     plan: SweepPlan
+    sweep_id: str
     store: RunStore
 
-    def cancel(self) -> object: ...
+    def leave(self) -> None: ...
     def wait(self, timeout: float | None = None) -> bool: ...
 
 
@@ -31,17 +34,17 @@ def store_path(store: str | os.PathLike[str] | RunStore) -> Path:
 
 
 def find_running(path: Path, plan_id: str) -> Running | None:
-    """Return the sweep that trains this plan in this store now, or None."""
+    """Return the sweep that trains a plan, as it was first or as it is, in this store; or None."""
     with _LOCK:
         sweeps = list(_RUNNING)
     for sweep in sweeps:
-        if store_path(sweep.store) == path and sweep.plan.plan_id == plan_id:
+        if store_path(sweep.store) == path and plan_id in (sweep.sweep_id, sweep.plan.plan_id):
             return sweep
     return None
 
 
 def register(sweep: Running) -> None:
-    """Note that a sweep trains; it is cancelled before the interpreter goes.
+    """Note that a sweep trains; it is left before the interpreter goes.
 
     Its threads must not outlive the interpreter inside torch.
     """
@@ -62,6 +65,8 @@ def _cancel_all() -> None:
     with _LOCK:
         sweeps = list(_RUNNING)
     for sweep in sweeps:
-        sweep.cancel()
+        sweep.leave()
     for sweep in sweeps:
-        sweep.wait(timeout=10)
+        # Whoever waited for it has heard of its failure.
+        with contextlib.suppress(SweepError):
+            sweep.wait(timeout=10)

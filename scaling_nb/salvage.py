@@ -1,7 +1,8 @@
-"""Salvaging a damaged run store: every row that SQLite can still read goes into a new file."""
+"""Salvaging a damaged run store: every row that can still be read goes into a new file."""
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from .errors import StoreError
+from .plan import SweepPlan
+from .records import Run
 from .store import RunStore
 
 _COLUMNS = {
@@ -58,7 +61,10 @@ def salvage(damaged: Path, into: Path) -> Salvage:
     source = into.with_suffix(".damaged-copy")
     _copy(damaged, source)
     try:
-        rows = {table: list(_rows(source, table)) for table in _COLUMNS}
+        rows = {
+            table: [row for row in _rows(source, table) if _is_sound(table, row)]
+            for table in _COLUMNS
+        }
     finally:
         for suffix in ("", "-wal", "-shm"):
             Path(f"{source}{suffix}").unlink(missing_ok=True)
@@ -76,6 +82,23 @@ def salvage(damaged: Path, into: Path) -> Salvage:
     target.commit()
     target.close()
     return Salvage(path=into, rows={table: len(found) for table, found in rows.items()})
+
+
+def _is_sound(table: str, row: tuple[Any, ...]) -> bool:
+    """Whether a row that SQLite could read is one that the store can."""
+    try:
+        match table:
+            case "runs":
+                return bool(Run(**json.loads(row[1])).run_id == row[0])
+            case "sweeps":
+                return bool(SweepPlan.from_dict(json.loads(row[1])).runs) and bool(
+                    json.loads(row[2])
+                )
+            case _:
+                run_id, n, tokens, loss = row
+                return bool(run_id) and len(tokens) == 8 * n and len(loss) == 4 * n
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return False
 
 
 def _copy(damaged: Path, to: Path) -> None:

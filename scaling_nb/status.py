@@ -37,6 +37,8 @@ class SweepStatus:
     loss : mapping of run_id to float, nats per token
         Newest training loss.
     tokens_seen : mapping of run_id to int, tokens
+    where : mapping of run_id to str
+        Device, after its machine where that is another, on which a run trains or trained.
     problem : str
         Why the sweep waits or failed, with the remedy; empty where nothing is wrong.
     """
@@ -49,6 +51,7 @@ class SweepStatus:
     eta: float
     loss: Mapping[str, float] = field(repr=False)
     tokens_seen: Mapping[str, int] = field(repr=False)
+    where: Mapping[str, str] = field(default_factory=dict, repr=False)
     problem: str = ""
 
     def eta_text(self) -> str:

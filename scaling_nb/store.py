@@ -7,6 +7,7 @@ the runs they have in common.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -14,35 +15,24 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .disk import cannot_open, journal_for, may_pass, remedy
+from .database import Database
+from .disk import GONE, may_pass, remedy
 from .errors import StoreError
 from .plan import SweepPlan
 from .records import Run
 
-SCHEMA_VERSION = 1
 FLUSH_SECONDS = 0.3
 
-_SCHEMA = """
-CREATE TABLE meta   (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE sweeps (sweep_id TEXT PRIMARY KEY, plan TEXT NOT NULL, recipe TEXT NOT NULL,
-                     created REAL NOT NULL);
-CREATE TABLE runs   (run_id TEXT PRIMARY KEY, result TEXT NOT NULL,
-                     updated REAL NOT NULL);
-CREATE TABLE chunks (id INTEGER PRIMARY KEY, run_id TEXT NOT NULL, n INTEGER NOT NULL,
-                     tokens BLOB NOT NULL, loss BLOB NOT NULL);
-CREATE INDEX chunks_by_run ON chunks (run_id);
-"""
-
 Write = Callable[[sqlite3.Connection], object]
+Fence = Callable[[sqlite3.Connection], bool]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +67,14 @@ class RunStore:
     path : path-like
         Made if it does not exist, with its folder.
 
+    Attributes
+    ----------
+    read_only : bool
+        The file or its folder cannot be written: everything can be read, and nothing put.
+    fence : function of a connection, or None
+        Asked inside every transaction; where it says no, what has gathered is dropped. A process
+        that was stopped, and whose sweep another has taken over, must not write when it wakes.
+
     Raises
     ------
     StoreError
@@ -84,81 +82,80 @@ class RunStore:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        self._database = Database(path)
+        self.path = self._database.path
+        self.read_only = self._database.read_only
+        self.fence: Fence | None = None
         self.on_trouble: Callable[[str], object] = lambda message: None
         self._queue: queue.SimpleQueue[Write | threading.Event | None] = queue.SimpleQueue()
         self._error: Exception | None = None
         self._trouble: Exception | None = None
         self._closed = False
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            connection = self.connect()
-            try:
-                self._prepare(connection)
-            finally:
-                connection.close()
-        except StoreError:
-            raise
-        except (sqlite3.Error, OSError) as error:
-            raise StoreError(cannot_open(self.path, error)) from error
+        if self.read_only:
+            return
         self._writer = threading.Thread(target=self._write_loop, name="run-store", daemon=True)
         self._writer.start()
 
     def connect(self) -> sqlite3.Connection:
         """Return a connection of the caller's own, in autocommit mode."""
-        connection = sqlite3.connect(self.path, timeout=30, isolation_level=None)
-        connection.execute("PRAGMA synchronous=NORMAL")
-        return connection
+        return self._database.connect()
 
-    def _prepare(self, connection: sqlite3.Connection) -> None:
-        connection.execute(f"PRAGMA journal_mode={journal_for(self.path)}")
-        # IMMEDIATE: two kernels that open a new file at once must not both make the tables.
-        connection.execute("BEGIN IMMEDIATE")
-        tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master")}
-        if "meta" in tables:
-            self._check_version(connection)
-        elif tables:
-            raise StoreError(f"{self.path} is an SQLite file, but no run store. Give another path.")
-        else:
-            for statement in _SCHEMA.split(";")[:-1]:
-                connection.execute(statement)
-            connection.execute("INSERT INTO meta VALUES ('schema', ?)", (str(SCHEMA_VERSION),))
-        connection.execute("COMMIT")
+    def save_sweep(
+        self, plan: SweepPlan, recipe_parts: Mapping[str, Any], sweep_id: str = ""
+    ) -> str:
+        """Store a plan and what its recipe was made of; returns the sweep's identifier.
 
-    def _check_version(self, connection: sqlite3.Connection) -> None:
-        row = connection.execute("SELECT value FROM meta WHERE key='schema'").fetchone()
-        if row is None or int(row[0]) > SCHEMA_VERSION:
-            found = "none" if row is None else row[0]
-            raise StoreError(
-                f"{self.path} has store version {found}, and this scaling_nb reads up to "
-                f"{SCHEMA_VERSION}. Upgrade scaling_nb, or use another file."
-            )
-
-    def save_sweep(self, plan: SweepPlan, recipe_parts: Mapping[str, Any]) -> str:
-        """Store a plan and what its recipe was made of; returns the sweep's identifier."""
-        row = (plan.plan_id, _json(plan.to_dict()), _json(dict(recipe_parts)), time.time())
+        Parameters
+        ----------
+        sweep_id : str
+            That of the plan as it was first; a sweep keeps it when its plan changes. Empty: the
+            plan's own.
+        """
+        sweep_id = sweep_id or plan.plan_id
+        row = (sweep_id, _json(plan.to_dict()), _json(dict(recipe_parts)), time.time())
         self._put(
             lambda c: c.execute(
                 "INSERT INTO sweeps (sweep_id, plan, recipe, created) VALUES (?, ?, ?, ?) "
-                "ON CONFLICT DO UPDATE SET created = excluded.created",
+                "ON CONFLICT DO UPDATE SET created = excluded.created, plan = excluded.plan",
                 row,
             )
         )
-        return plan.plan_id
+        return sweep_id
 
     def load_sweep(self) -> StoredSweep | None:
         """Return the sweep that was started last, or None."""
-        row = self.read(
-            "SELECT sweep_id, plan, recipe FROM sweeps ORDER BY created DESC, rowid DESC LIMIT 1"
-        )
-        if not row:
-            return None
-        sweep_id, plan, recipe = row[0]
-        return StoredSweep(
-            sweep_id=sweep_id,
-            plan=SweepPlan.from_dict(json.loads(plan)),
-            recipe_parts=json.loads(recipe),
-        )
+        sweeps = self._sweeps("ORDER BY created DESC, rowid DESC LIMIT 1")
+        return sweeps[0] if sweeps else None
+
+    def find_sweep(self, plan_id: str) -> StoredSweep | None:
+        """Return the sweep of a plan, by how the plan was first or by how it is now; or None."""
+        if found := self._sweeps("WHERE sweep_id = ?", plan_id):
+            return found[0]
+        sweeps = self._sweeps("ORDER BY created DESC, rowid DESC")
+        return next((sweep for sweep in sweeps if sweep.plan.plan_id == plan_id), None)
+
+    def _sweeps(self, which: str, *parameters: object) -> list[StoredSweep]:
+        rows = self.read(f"SELECT sweep_id, plan, recipe FROM sweeps {which}", *parameters)
+        with self._intact("a plan"):
+            return [
+                StoredSweep(
+                    sweep_id=sweep_id,
+                    plan=SweepPlan.from_dict(json.loads(plan)),
+                    recipe_parts=json.loads(recipe),
+                )
+                for sweep_id, plan, recipe in rows
+            ]
+
+    @contextlib.contextmanager
+    def _intact(self, what: str) -> Iterator[None]:
+        """Say what a row that SQLite can read, and nobody else, means."""
+        try:
+            yield
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise StoreError(
+                f"{self.path} is damaged: {what} in it cannot be read ({error}). "
+                f"python -m scaling_nb recover {self.path} salvages the rest."
+            ) from error
 
     def put_run(self, run: Run) -> None:
         """Store how a run ended, in place of what was known of it."""
@@ -178,7 +175,8 @@ class RunStore:
     def runs(self) -> dict[str, Run]:
         """Return every run that has ended, by run_id."""
         rows = self.read("SELECT run_id, result FROM runs")
-        return {run_id: Run(**json.loads(result)) for run_id, result in rows}
+        with self._intact("a run"):
+            return {run_id: Run(**json.loads(result)) for run_id, result in rows}
 
     def put_note(self, key: str, value: Mapping[str, Any]) -> None:
         """Store a small JSON-ready mapping under a name."""
@@ -190,7 +188,8 @@ class RunStore:
     def note(self, key: str) -> dict[str, Any] | None:
         """Return what :meth:`put_note` stored, or None."""
         rows = self.read("SELECT value FROM meta WHERE key = ?", f"note {key}")
-        return dict(json.loads(rows[0][0])) if rows else None
+        with self._intact(f"the note {key!r}"):
+            return dict(json.loads(rows[0][0])) if rows else None
 
     def append(self, run_id: str, tokens: NDArray[np.int64], loss: NDArray[np.float32]) -> None:
         """Add points to a run's curve, both of shape (n_points,)."""
@@ -213,8 +212,9 @@ class RunStore:
     def curve(self, run_id: str) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Return a run's training curve so far: (tokens, loss), each of shape (n_points,)."""
         rows = self.read("SELECT tokens, loss FROM chunks WHERE run_id = ? ORDER BY id", run_id)
-        tokens = np.frombuffer(b"".join(row[0] for row in rows), dtype="<i8")
-        return tokens, np.frombuffer(b"".join(row[1] for row in rows), dtype="<f4")
+        with self._intact(f"the curve of run {run_id}"):
+            tokens = np.frombuffer(b"".join(row[0] for row in rows), dtype="<i8")
+            return tokens, np.frombuffer(b"".join(row[1] for row in rows), dtype="<f4")
 
     def curve_sizes(self) -> list[tuple[str, int, int]]:
         """Return (run_id, first chunk, number of points) of each curve."""
@@ -239,7 +239,16 @@ class RunStore:
                 f"{self.path} cannot be read: {error}.{remedy(self.path, error)}"
             ) from (error)
 
+    def check_writable(self) -> None:
+        """Raise `StoreError` where nothing can be put."""
+        if self.read_only:
+            raise StoreError(
+                f"{self.path} cannot be written by this process: its runs can be seen, and none "
+                "trained. Copy it to a folder that can be written, and open the copy."
+            )
+
     def _put(self, write: Write) -> None:
+        self.check_writable()
         if self._closed:
             raise StoreError(f"{self.path} is closed. Open it again with RunStore(path).")
         self._raise_failure()
@@ -250,25 +259,33 @@ class RunStore:
         """Why nothing can be saved for now; what has gathered is kept in memory. Else empty."""
         return "" if self._trouble is None else f"{self.path} cannot be written: {self._trouble}"
 
+    @property
+    def trouble_remedy(self) -> str:
+        """What ends the trouble, before it is tried again."""
+        return "Put it back" if self._trouble is GONE else "Make room"
+
     def flush(self) -> None:
         """Wait until everything put so far is committed; raise `StoreError` if it cannot be.
 
         Where the disk was full, this tries again.
         """
-        if not self._closed:
+        if not self._closed and not self.read_only:
             done = threading.Event()
             self._queue.put(done)
             done.wait()
         self._raise_failure()
         if self._trouble is not None:
-            raise StoreError(f"{self.trouble}. Make room, then try again.") from self._trouble
+            raise StoreError(
+                f"{self.trouble}. {self.trouble_remedy}, then try again."
+            ) from self._trouble
 
     def close(self) -> None:
         """Commit what is left and stop the writer; a second call does nothing."""
         if not self._closed:
             self._closed = True
-            self._queue.put(None)
-            self._writer.join()
+            if not self.read_only:
+                self._queue.put(None)
+                self._writer.join()
         self._raise_failure()
         if self._trouble is not None:
             raise StoreError(f"{self.trouble}. What was not saved is lost.") from self._trouble
@@ -308,9 +325,12 @@ class RunStore:
             unsaved.clear()
             return
         try:
+            if self._database.gone:
+                raise GONE
             connection.execute("BEGIN IMMEDIATE")
-            for write in unsaved:
-                write(connection)
+            if self.fence is None or self.fence(connection):
+                for write in unsaved:
+                    write(connection)
             connection.execute("COMMIT")
         except sqlite3.Error as error:
             if connection.in_transaction:

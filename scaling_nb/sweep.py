@@ -11,29 +11,28 @@ from typing import Self
 from .cost import CostEstimate, estimate_cost
 from .errors import StoreError, SweepError
 from .events import Event, RunFailed, RunFinished, RunStarted, StepLogged, StorageFailed
-from .executors import Checkpointing, Executor, Job, JobQueue, make_executor
-from .executors.base import MEMORY_MARGIN, MEMORY_SHARE
+from .executors import Checkpointing, Executor, Job, JobQueue, make_executor, settle, warm_up
+from .executors.base import MEMORY_SHARE
 from .lease import Lease
 from .metering import Meter, Taken
 from .plan import SweepPlan
-from .records import RunSpec
+from .reopening import Settings, find_stored, keep_settings, kept_settings
 from .running import find_running, register, store_path, unregister
 from .schedule import order_jobs
-from .status import OPEN, SweepState, SweepStatus
+from .status import SweepState, SweepStatus
+from .steering import CANCELLING, SteeredSweep
 from .store import RunStore
 from .training.checkpoint import remove_folder, remove_leftovers
 from .training.control import Control, Stopped
-from .training.devices import free_memory
+from .training.devices import cpu_count, free_memory, worker_devices
 from .training.memory import run_bytes
-from .training.outcomes import left_out
 from .training.recipe import Recipe
 from .training.trunk import CHECKPOINT_SECONDS
-from .view import SweepView
 
 __all__ = ["Sweep", "SweepState", "SweepStatus"]
 
 
-class Sweep(SweepView):
+class Sweep(SteeredSweep):
     """Trains the runs of a plan in the background and keeps what comes of them.
 
     Thread-safe; every property returns an immutable snapshot. Runs and curves go to the store as
@@ -46,7 +45,8 @@ class Sweep(SweepView):
     plan : SweepPlan
         Made from the same recipe.
     store : path-like or RunStore
-    executor : {"threads", "processes", "inline", "auto"} or Executor
+    executor : {"threads", "processes", "inline", "auto", "ray"} or Executor
+        Worker processes begin to import torch as the sweep is made.
     checkpoint_every : float, seconds
         Between two checkpoints of a run, beside the store in ``runs.checkpoints``.
 
@@ -96,6 +96,10 @@ class Sweep(SweepView):
             executor, recipe, max(self._bytes.values(), default=0)
         )
         self.checkpoint_every = checkpoint_every
+        self._settings = Settings(
+            executor=executor if isinstance(executor, str) else executor.name,
+            checkpoint_every=checkpoint_every,
+        )
         super().__init__(plan, store if isinstance(store, RunStore) else RunStore(store))
         self._control = Control()
         self._jobs = JobQueue([])
@@ -106,6 +110,8 @@ class Sweep(SweepView):
             self.store, self.sweep_id, state=lambda: self._state, on_lost=self._taken_over
         )
         self.store.on_trouble = lambda message: self._receive(StorageFailed(message=message))
+        if self._state == "new" and not self.store.read_only:
+            warm_up(self.executor, recipe)
 
     @classmethod
     def open(
@@ -113,9 +119,20 @@ class Sweep(SweepView):
         store: str | os.PathLike[str],
         recipe: Recipe,
         *,
-        executor: str | Executor = "threads",
+        executor: str | Executor | None = None,
+        checkpoint_every: float | None = None,
     ) -> Self:
         """Re-attach to the newest sweep in a store, after a crash or a restarted kernel.
+
+        A store that cannot be written opens too: its runs can then be seen, and none trained.
+
+        Parameters
+        ----------
+        store : path-like
+        recipe : Recipe
+        executor : str or Executor, optional
+        checkpoint_every : float, seconds, optional
+            None: both as the sweep was started with last.
 
         Raises
         ------
@@ -123,20 +140,22 @@ class Sweep(SweepView):
             The store holds no sweep, or the recipe differs from the stored one: says in what.
         """
         opened = RunStore(store)
-        stored = opened.load_sweep()
-        if stored is None:
-            opened.close()
-            raise SweepError(f"{store} holds no sweep yet. Start one with Sweep(recipe, plan).")
-        parts = recipe.parts()
-        different = [key for key in parts if parts[key] != stored.recipe_parts.get(key)]
-        if different:
-            opened.close()
-            raise SweepError(
-                f"the recipe differs from the one of {store} in {', '.join(different)}. Use the "
-                "recipe that the sweep was started with, or a new store."
+        try:
+            stored = find_stored(opened, recipe.parts())
+            kept = kept_settings(opened, stored.sweep_id)
+            if kept is not None:
+                executor = kept.executor if executor is None else executor
+                checkpoint_every = checkpoint_every or kept.checkpoint_every
+            sweep = cls(
+                recipe,
+                dataclasses.replace(stored.plan, recipe=recipe),
+                store=opened,
+                executor="threads" if executor is None else executor,
+                checkpoint_every=checkpoint_every or CHECKPOINT_SECONDS,
             )
-        plan = dataclasses.replace(stored.plan, recipe=recipe)
-        sweep = cls(recipe, plan, store=opened, executor=executor)
+        except BaseException:
+            opened.close()
+            raise
         if sweep.store is not opened:
             opened.close()
         return sweep
@@ -151,12 +170,19 @@ class Sweep(SweepView):
         ------
         SweepError
             Another sweep trains in the same store.
+        StoreError
+            The store cannot be written.
         """
+        if not self._alive:
+            with contextlib.suppress(StoreError):
+                self.store.flush()  # before the lock, which the store's own thread may want
         with self._lock:
             if self._alive:
                 if not self._control.orders.cancelled and self._holder is None:
                     self._go_on()
                 return self
+            # Another process may have trained in here since.
+            self._catch_up()
             self._launch(
                 [
                     Job(specs=specs, bytes=self._need(specs[0]), more_follow=more)
@@ -174,7 +200,7 @@ class Sweep(SweepView):
                 )
             self._follow(holder)
             return
-        self._holder = None
+        self._holder, self._abandoned = None, False
         self._control = Control()
         self._done.clear()
         self._error, self._problem = None, ""
@@ -185,123 +211,21 @@ class Sweep(SweepView):
         self._book.queue(spec.run_id for job in jobs for spec in job.specs)
         self._meter = Meter(lambda: self._state == "running", self.executor.pids)
         self._meter.start()
-        self.store.save_sweep(self.plan, self.recipe.parts())
-        self._jobs = JobQueue(jobs, memory=round(MEMORY_SHARE * free_memory(self.recipe.device)))
+        self.store.save_sweep(self.plan, self.recipe.parts(), self.sweep_id)
+        keep_settings(self.store, self.sweep_id, self._settings)
+        if self._whole and self._foreseen is not None:
+            self._keep_foreseen(self._foreseen)
+        self._jobs = JobQueue(jobs, memory=None if self.executor.remote else self._memory())
         self._run_in_background(self._drive)
         register(self)
 
+    def _memory(self) -> dict[str, int]:
+        devices = set(worker_devices(self.recipe.device, self.recipe.devices))
+        return {str(device): round(MEMORY_SHARE * free_memory(device)) for device in devices}
+
     def _taken_over(self) -> None:
-        self._problem = "another process has taken this sweep over"
+        self._problem = "another process has taken this sweep over: start() watches it"
         self._control.cancel()
-
-    def cancel(self) -> SweepStatus:
-        """Stop after the current step; finished runs stand, and start() goes on from there."""
-        self._ours()
-        self._control.cancel()
-        return self.status()
-
-    def pause(self) -> SweepStatus:
-        """Save every run and hold it between two steps until :meth:`resume`."""
-        self._ours()
-        with self._lock:
-            if self._state == "running":
-                self._control.pause()
-                self._state = "paused"
-        return self.status()
-
-    def resume(self) -> SweepStatus:
-        """Go on after :meth:`pause`."""
-        self._ours()
-        if self.store.trouble:
-            with contextlib.suppress(StoreError):
-                self.store.flush()
-        with self._lock:
-            if self.store.trouble:
-                self._problem = f"{self.store.trouble}. Make room, then resume()"
-            else:
-                self._go_on()
-        return self.status()
-
-    def _go_on(self) -> None:
-        if self._state == "paused":
-            self._state, self._problem = "running", ""
-            self._book.clock.interrupt()
-            self._control.resume()
-
-    def skip(self, run_id: str) -> SweepStatus:
-        """Leave a run out, within one step if it is in training; :meth:`retry` takes it back.
-
-        Raises
-        ------
-        SweepError
-            The sweep has no such run, or it has ended.
-        """
-        self._ours()
-        with self._lock:
-            spec = self._spec(run_id)
-            status = self._book.statuses[run_id]
-            if status not in OPEN:
-                raise SweepError(f"run {run_id} is {status}. Only a run that is open can be left.")
-            event = left_out(spec, "skipped", "skipped by the user")
-            self._book.note(event)
-            self.store.put_run(event.run)
-            if self._alive:
-                self._control.skip(run_id)
-            elif self._book.complete:
-                self._state = "finished"
-        self.events.send(event)
-        return self.status()
-
-    def retry(self, run_id: str, *, lr: float | None = None) -> SweepStatus:
-        """Train a run again that diverged, failed, was cancelled or skipped; it goes first.
-
-        Starts training if the sweep does not run, of this run alone.
-
-        Parameters
-        ----------
-        lr : float, optional
-            Another peak learning rate, such as half of what diverged. The run takes the place of
-            the old one in :attr:`plan`, under another ``run_id``.
-
-        Raises
-        ------
-        SweepError
-            The sweep has no such run, or it is finished or still open.
-        """
-        self._ours()
-        with self._lock:
-            spec = self._spec(run_id)
-            status = self._book.statuses[run_id]
-            if status == "finished" or status in OPEN:
-                raise SweepError(
-                    f"run {run_id} is {status}. Only a run that diverged, failed, was cancelled or "
-                    "skipped can be trained again."
-                )
-            self.store.forget_run(run_id)
-            if lr is not None:
-                spec = self._replace(spec, lr)
-            if self._alive and run_id in self._control.orders.skipped and lr is None:
-                # Its job still has it, and comes to it in its turn.
-                self._control.unskip(run_id)
-                self._book.queue([run_id])
-            elif self._alive:
-                self._book.queue([spec.run_id])
-                self._jobs.put(Job(specs=(spec,), bytes=self._need(spec), more_follow=True))
-            else:
-                self._launch([Job(specs=(spec,), bytes=self._need(spec), more_follow=True)])
-        return self.status()
-
-    def _need(self, spec: RunSpec) -> int:
-        return round(MEMORY_MARGIN * self._bytes[spec.size])
-
-    def _replace(self, old: RunSpec, lr: float) -> RunSpec:
-        """Put a run with another learning rate, on a trunk of its own, in the old one's place."""
-        new = dataclasses.replace(old, lr=lr, trunk_id=f"{old.trunk_id} lr={lr:g}")
-        runs = tuple(new if run.run_id == old.run_id else run for run in self.plan.runs)
-        self.plan = dataclasses.replace(self.plan, runs=runs)
-        self._book = self._book.for_plan(self.plan)
-        self.store.save_sweep(self.plan, self.recipe.parts())
-        return new
 
     def estimate(self) -> CostEstimate:
         """Time a few real steps and estimate what the open runs take; kept in the store.
@@ -316,16 +240,22 @@ class Sweep(SweepView):
         jobs = [specs for specs, _ in order_jobs(self._book.open_jobs())]
         if not jobs:
             raise SweepError("every run has ended: there is nothing left to estimate.")
+        settle()
         estimate = estimate_cost(
             self.recipe,
             jobs,
             workers=self.executor.workers(self.recipe),
             side_by_side=None if self.executor.shares_interpreter else 1,
+            beside=0 if self.executor.remote else cpu_count() - 1,
             worker_bytes=self.executor.worker_bytes,
         )
+        self._foreseen = estimate
+        self._keep_foreseen(estimate)
+        return estimate
+
+    def _keep_foreseen(self, estimate: CostEstimate) -> None:
         foreseen = Taken(seconds=estimate.seconds, peak_bytes=estimate.peak_bytes)
         self.store.put_note(f"predicted {self.sweep_id}", dataclasses.asdict(foreseen))
-        return estimate
 
     def _drive(self) -> None:
         checkpointing = Checkpointing(folder=self._checkpoints, every=self.checkpoint_every)
@@ -356,6 +286,8 @@ class Sweep(SweepView):
                 raise
             self._control.hold()
             return False
+        if self._lease.lost:
+            raise Stopped("another process trains this sweep")
         with self._lock:
             if len(self._jobs):
                 return False
@@ -370,8 +302,12 @@ class Sweep(SweepView):
         except OSError as failure:
             state, error = "failed", error or failure
         with self._lock:
+            if self._lease.lost:
+                # What was trained here since was dropped; the store tells how things stand.
+                self._catch_up()
+                state = "finished" if self._book.complete else state
             self._error = error
-            self._problem = str(error) if error else self._problem
+            self._problem = str(error) if error else self._problem.replace(CANCELLING, "")
             self._close_books(state)
 
     def _close_books(self, state: SweepState) -> None:
@@ -400,7 +336,7 @@ class Sweep(SweepView):
             case RunFinished(run=run) | RunFailed(run=run):
                 self.store.put_run(run)
             case StorageFailed(message=message):
-                self._problem = f"{message}. Make room, then resume()"
+                self._problem = self._asks_for_help(message)
                 if self._state == "running":
                     self._state = "paused"
                     self._control.pause()

@@ -6,6 +6,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from .book import RunBook
 from .errors import StoreError, SweepError
 from .events import Event, Signal
 from .follower import POLL_SECONDS, Follower
-from .lease import Holder, current_holder
+from .lease import Holder, current_holder, left_behind
 from .metering import Taken
 from .plan import SweepPlan
 from .records import Run, RunSpec, RunTable
@@ -37,12 +38,17 @@ class SweepView:
     events : Signal of Event
         Observers are called on worker threads: enqueue and return.
     sweep_id : str
-        Names the sweep in its store.
+        Names the sweep in its store; stays when a run of its plan is replaced.
     """
 
     def __init__(self, plan: SweepPlan, store: RunStore) -> None:
         self.plan, self.store = plan, store
         self.sweep_id = plan.plan_id
+        self._foreseen = plan.last_estimate
+        if (stored := store.find_sweep(plan.plan_id)) is not None:
+            # A run of it may have been given another learning rate since it was planned.
+            self.sweep_id = stored.sweep_id
+            self.plan = replace(stored.plan, recipe=plan.recipe)
         self.events: Signal[Event] = Signal()
         self._lock = threading.Lock()
         self._done = threading.Event()
@@ -51,8 +57,11 @@ class SweepView:
         self._error: BaseException | None = None
         self._problem = ""
         self._began = self._took = 0.0
-        self._book = RunBook(plan, store.runs())
+        self._abandoned = False
+        self._book = RunBook(self.plan, store.runs())
         self._state: SweepState = "finished" if self._book.complete else "new"
+        if store.read_only:
+            self._problem = f"{store.path} cannot be written: its runs can be seen, none trained"
         holder = current_holder(store)
         if holder is not None and holder.sweep_id == self.sweep_id:
             self._follow(holder)
@@ -62,6 +71,16 @@ class SweepView:
         """``new``, ``running``, ``paused``, ``finished``, ``cancelled`` or ``failed``."""
         with self._lock:
             return self._state
+
+    @property
+    def watched(self) -> bool:
+        """Whether another process trains this sweep, and this one only sees it."""
+        return self._holder is not None
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether the process that trained this sweep, watched from here, was killed."""
+        return self._abandoned
 
     @property
     def runs(self) -> RunTable:
@@ -103,7 +122,7 @@ class SweepView:
         return ended
 
     def costs(self) -> tuple[Taken | None, Taken | None]:
-        """Return what :meth:`estimate` foresaw and what training took; None where unknown."""
+        """Return what the newest estimate foresaw and what training took; None where unknown."""
         with contextlib.suppress(StoreError):
             self.store.flush()
         notes = [self.store.note(f"{k} {self.sweep_id}") for k in ("predicted", "actual")]
@@ -136,9 +155,13 @@ class SweepView:
         return self._thread is not None and self._thread.is_alive() and not self._done.is_set()
 
     def _ours(self) -> None:
-        if self._holder is not None:
+        holder = self._holder
+        if holder is None and not self._alive:
+            found = current_holder(self.store)
+            holder = found if found is not None and found.sweep_id == self.sweep_id else None
+        if holder is not None:
             raise SweepError(
-                f"this sweep is trained by {self._holder}, and is read-only here. Do this there, "
+                f"this sweep is trained by {holder}, and is read-only here. Do this there, "
                 "or wait until that process has ended, and start() here."
             )
 
@@ -148,7 +171,7 @@ class SweepView:
 
     def _follow(self, holder: Holder) -> None:
         """Watch the process that trains this sweep until it ends there."""
-        self._holder = holder
+        self._holder, self._abandoned = holder, False
         self._done.clear()
         self._state, self._problem = holder.state, f"trained by {holder}; read-only here"
         self._began = time.monotonic()
@@ -168,8 +191,20 @@ class SweepView:
             if holder is not None:
                 self._state = holder.state
         with self._lock:
-            self._holder, self._problem = None, ""
+            trainer, self._holder, self._problem = self._holder, None, ""
+            self._catch_up()
+            self._abandoned = not self._book.complete and left_behind(self.store)
+            if self._abandoned:
+                self._problem = f"{trainer} is gone, and runs are left: start() goes on here"
             self._close_books("finished" if self._book.complete else "cancelled")
+
+    def _catch_up(self) -> None:
+        """Take in what others made of this sweep: its plan, and how its runs ended."""
+        stored = self.store.find_sweep(self.sweep_id)
+        if stored is not None and stored.plan.plan_id != self.plan.plan_id:
+            self.plan = replace(stored.plan, recipe=self.plan.recipe)
+            self._book = self._book.for_plan(self.plan)
+        self._book.take_in(self.store.runs())
 
     def _close_books(self, state: SweepState) -> None:
         self._state = state

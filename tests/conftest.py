@@ -11,6 +11,8 @@ import pytest
 
 # Tiny models are slower with more threads, and the machine may be busy.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Clusters that tests start on this machine need no tokens, and the processes must agree on that.
+os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 # Test helpers live beside the tests, and importlib mode adds no folder to the path.
 sys.path.insert(0, str(Path(__file__).parent))
 

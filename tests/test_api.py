@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -24,7 +26,8 @@ from scaling_nb import (
     follow,
     result_of,
 )
-from scaling_nb.api import analyse
+from scaling_nb.api import analyse, finished_result
+from scaling_nb.events import RunFinished
 
 pytestmark = pytest.mark.filterwarnings("ignore::scaling_nb.ScalingWarning")
 
@@ -128,6 +131,23 @@ def test_when_no_run_finishes_the_reason_is_the_error(settings):
     keep = {k: settings[k] for k in ("compute_budgets", "store", "progress", "plan_options")}
     with pytest.raises(SweepError, match=r"no run finished \(RuntimeError: my bug\)"):
         find_optimal(recipe, **keep)
+
+
+@pytest.mark.filterwarnings("default::scaling_nb.ScalingWarning")
+def test_runs_that_were_never_trained_are_counted(settings):
+    keep = {k: settings[k] for k in ("size", "sizes", "dataset", "loss_fn", "optimizer")}
+    recipe = Recipe(Net, **keep)
+    plan = find_optimal(recipe, compute_budgets=[2e5, 4e5], train=False, plan_options=OPTIONS)
+    sweep = Sweep(recipe, plan, store=settings["store"], executor="inline")
+    sweep.events.connect(lambda e: sweep.cancel() if isinstance(e, RunFinished) else None)
+    sweep.start()
+    assert sweep.wait(60)
+    assert len(sweep.runs) == 1
+    with (
+        pytest.warns(ScalingWarning, match=r"7 of 8 runs did not finish \(6|7 were not trained"),
+        contextlib.suppress(FitError),
+    ):
+        finished_result(sweep)
 
 
 def test_following_needs_a_sweep_that_was_started(settings):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from scaling_nb import RunStore, read_plan
 from scaling_nb.__main__ import main
 
 RECIPE = """
@@ -34,7 +35,7 @@ def test_help_names_every_command(capsys):
         main(["--help"])
     assert caught.value.code == 0
     out = capsys.readouterr().out
-    for command in ("quickstart", "plan", "fit", "resume"):
+    for command in ("quickstart", "plan", "run", "fit", "resume"):
         assert command in out
 
 
@@ -68,6 +69,15 @@ def test_what_is_no_recipe_is_a_sentence_not_a_traceback(recipe_file, capsys, na
     assert re.search(message, error)
 
 
+def test_ctrl_c_before_training_is_a_sentence(recipe_file, capsys, monkeypatch):
+    def interrupt(name):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("scaling_nb.__main__._load_recipe", interrupt)
+    assert main(["plan", f"{recipe_file}:recipe", "--budgets", "1e6"]) == 130
+    assert "stopped. What was trained is kept" in capsys.readouterr().err
+
+
 def test_infeasible_budgets_are_a_sentence(recipe_file, capsys):
     assert main(["plan", f"{recipe_file}:recipe", "--budgets", "1"]) == 1
     assert "Budgets from" in capsys.readouterr().err
@@ -86,3 +96,32 @@ def test_resume_goes_on_with_a_store(recipe_file, tmp_path, capsys, monkeypatch)
     sweep.store.close()
     assert main(["resume", str(tmp_path / "runs.db"), f"{recipe_file}:recipe"]) == 0
     assert f"wrote {tmp_path / 'report.html'}" in capsys.readouterr().out
+
+
+def test_a_plan_travels_as_a_file_and_is_trained_without_a_notebook(recipe_file, tmp_path, capsys):
+    plan = tmp_path / "plan.json"
+    words = ["plan", f"{recipe_file}:recipe", "--budgets", "5e5", "1e6", "--out", str(plan)]
+    assert main(words) == 0
+    assert f"python -m scaling_nb run {plan}" in capsys.readouterr().out
+    assert main(["run", str(plan), "--executor", "inline"]) == 0
+    assert (tmp_path / "report.html").exists()
+    with RunStore(plan.with_suffix(".db")) as store:
+        finished = [run for run in store.runs().values() if run.status == "finished"]
+    assert len(finished) == len(read_plan(plan)[0].runs)
+
+
+def test_a_plan_of_another_recipe_is_refused(recipe_file, tmp_path, capsys):
+    plan = tmp_path / "plan.json"
+    main(["plan", f"{recipe_file}:recipe", "--budgets", "5e5", "1e6", "--out", str(plan)])
+    recipe_file.write_text(RECIPE.replace("batch_size=4", "batch_size=8"))
+    assert main(["run", str(plan)]) == 1
+    assert "made from another recipe" in capsys.readouterr().err
+
+
+def test_what_is_no_plan_says_so(tmp_path, capsys):
+    other = tmp_path / "plan.json"
+    other.write_text("[1, 2]")
+    assert main(["run", str(other)]) == 1
+    assert "is no plan" in capsys.readouterr().err
+    assert main(["run", str(tmp_path / "none.json")]) == 1
+    assert "none.json" in capsys.readouterr().err

@@ -35,3 +35,15 @@ def test_foreseen_and_taken_are_kept_in_the_store(tiny_recipe, tmp_path):
     predicted, actual = Sweep.open(tmp_path / "runs.db", tiny_recipe).costs()
     assert (predicted.seconds, predicted.peak_bytes) == (estimate.seconds, estimate.peak_bytes)
     assert 0 < actual.seconds < 1.05 * sweep.status().elapsed
+
+
+def test_what_a_plan_foresaw_is_kept_by_its_sweep(tiny_recipe, tmp_path):
+    plan = tiny_plan(tiny_recipe)
+    estimate = plan.estimate()
+    assert plan.last_estimate == estimate
+    assert plan == tiny_plan(tiny_recipe)
+    sweep = Sweep(tiny_recipe, plan, store=tmp_path / "runs.db", executor="inline")
+    assert sweep.start().wait(60)
+    predicted, actual = Sweep.open(tmp_path / "runs.db", tiny_recipe).costs()
+    assert (predicted.seconds, predicted.peak_bytes) == (estimate.seconds, estimate.peak_bytes)
+    assert actual is not None

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import math
+import re
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from helpers import TinyLM, tiny_plan
 from hypothesis import given, settings, strategies as st
 
@@ -21,7 +24,7 @@ def fake_recipe(sizes=(1, 2, 4, 8, 16, 32, 64), unique=10**12, step=100, **optio
             raise PlanError("sizes must be whole")
         n = int(value * 1000)
         counts = ParamCounts(total=n, non_embedding=n // 2, matmul=n // 2)
-        return SimpleNamespace(value=value, counts=counts, flops_per_token=6.0 * n)
+        return SimpleNamespace(value=value, counts=counts, flops_per_token=6.0 * n, uncounted=0)
 
     return SimpleNamespace(
         name="fake", size="k", sizes=sizes, smallest=1, schedule="wsd", recipe_id="r",
@@ -56,6 +59,46 @@ def fake_recipe(sizes=(1, 2, 4, 8, 16, 32, 64), unique=10**12, step=100, **optio
 def test_bad_budgets_say_what_would_be_right(budgets, message):
     with pytest.raises(PlanError, match=message):
         plan_sweep(fake_recipe(), budgets)
+
+
+@pytest.mark.parametrize("budgets", [[0.0], [-1e12], [math.nan], "1e12", ["1e12"], []])
+def test_bad_budgets_come_with_feasible_ones(budgets):
+    with pytest.raises(PlanError, match=r"Budgets from (\S+) to (\S+) FLOP are feasible") as caught:
+        plan_sweep(fake_recipe(), budgets)
+    low, high = map(float, re.findall(r"Budgets from (\S+) to (\S+) FLOP", str(caught.value))[0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ScalingWarning)
+        assert plan_sweep(fake_recipe(), [1.01 * low, 0.99 * high]).budgets[0] == 1.01 * low
+
+
+def test_a_dense_grid_is_thinned_before_sizes_are_chosen():
+    dense = fake_recipe(sizes=list(range(8, 129)))
+    plan = plan_sweep(dense, [1e12, 2e12], n_sizes=6)
+    for budget in plan.budgets:
+        sizes = [run.size for run in plan.runs if run.budget == budget]
+        assert len(sizes) == 6
+        assert sizes[-1] / sizes[0] > 3
+    # Where six are all there are, they are taken as they are.
+    few = plan_sweep(fake_recipe(sizes=[20, 22, 24, 26, 28, 30]), [1e12], n_sizes=6)
+    assert [run.size for run in few.runs] == [20, 22, 24, 26, 28, 30]
+
+
+def test_matrices_that_matmul_cannot_judge_are_warned_of(tokens):
+    class Raw(torch.nn.Module):
+        def __init__(self, width):
+            super().__init__()
+            self.table = torch.nn.Parameter(torch.randn(11, width))
+            self.head = torch.nn.Linear(width, 11)
+
+        def forward(self, x):
+            return self.head(self.table[x])
+
+    recipe = Recipe(Raw, size="width", sizes=[4, 8, 16], dataset=tokens, batch_size=4,
+                    tokens_per_sample=8, optimizer={"lr": 1e-2}, eval_tokens=64)  # fmt: skip
+    settings = {"min_steps": 10, "tokens_per_param": (0.1, 1e6), "max_epochs": 10.0}
+    with pytest.warns(ScalingWarning, match="has 176 parameters in matrices of its own"):
+        plan_sweep(recipe, [2e6], convention="matmul", **settings)
+    plan_sweep(recipe, [2e6], **settings)
 
 
 def test_a_range_of_budgets_is_log_spaced():

@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
+
+from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -32,6 +35,21 @@ def test_ci_calls_its_test_command():
 def test_every_file_it_names_is_there():
     for name in re.findall(r"\]\((\w[^):]+)\)", README) + ["notebooks/01_quickstart.ipynb"]:
         assert (ROOT / name).exists(), name
+
+
+def test_every_pinned_version_installs_on_the_oldest_python_that_is_promised():
+    pins = dict(
+        line.split("==") for line in (ROOT / "constraints.txt").read_text().split() if "==" in line
+    )
+    assert "scaling_nb" not in pins
+    checked = []
+    for found in metadata.distributions():
+        name = found.metadata["Name"]
+        needs = found.metadata["Requires-Python"]
+        if pins.get(name) == found.version and needs:
+            assert SpecifierSet(needs).contains("3.11.0"), (name, found.version, needs)
+            checked.append(name)
+    assert len(checked) > len(pins) / 2
 
 
 def test_its_code_runs_as_it_stands(tmp_path):

@@ -1,11 +1,16 @@
+import dataclasses
+import importlib.util
 import json
+import re
+import sys
 from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import scaling_nb as snb
-from scaling_nb.recordings import recordings
+from scaling_nb.recordings import Recording, recordings
 
 NAMES = sorted(recordings())
 
@@ -45,3 +50,16 @@ def test_seeds_of_one_cell_agree_within_a_few_per_cent(name):
 def test_an_unknown_name_lists_those_there_are():
     with pytest.raises(snb.RunsError, match="stdlib-gpt"):
         snb.recorded("llama")
+
+
+def test_a_new_recording_notes_commit_processor_and_executor():
+    script = Path(__file__).parents[1] / "benchmarks" / "record_sweep.py"
+    spec = importlib.util.spec_from_file_location("record_sweep", script)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["record_sweep"] = module
+    spec.loader.exec_module(module)
+    assert re.fullmatch(r"\S+", module.commit())
+    assert module.cpu_model()
+    noted = set(re.findall(r'^        "(\w+)": ', script.read_text(), flags=re.M))
+    known = {f.name for f in dataclasses.fields(Recording)}
+    assert {"commit", "executor", "machine"} <= noted & known

@@ -405,3 +405,55 @@ def test_a_stored_run_takes_the_names_of_the_plan_that_asks_for_it(tiny_recipe, 
     assert np.array_equal(other.runs.N, [spec.n_params for spec in other.plan.runs])
     assert (other.runs.N < first.runs.N).all()
     assert np.array_equal(other.runs.L, first.runs.L)
+
+
+def test_a_sweep_keeps_its_name_when_a_run_is_tried_at_another_rate(tokens, tmp_path):
+    fail = [1]
+    recipe = failing(tokens, fail)
+    plan = tiny_plan(recipe, reuse="cooldown")
+    sweep = finished(recipe, tmp_path / "runs.db", plan=plan)
+    name = sweep.sweep_id
+    fail.clear()
+    old = sweep.failures[0]
+    sweep.retry(old.run_id, lr=old.lr / 2)
+    assert sweep.wait(30)
+    assert sweep.sweep_id == name == plan.plan_id != sweep.plan.plan_id
+    # The cell run again asks with the plan as it was first.
+    again = Sweep(recipe, plan, store=tmp_path / "runs.db")
+    assert again.plan == sweep.plan
+    assert losses(again) == losses(sweep)
+    opened = Sweep.open(tmp_path / "runs.db", recipe)
+    assert opened.sweep_id == name
+
+
+def test_a_running_sweep_is_found_by_its_plan_as_it_was_and_as_it_is(tokens, tmp_path):
+    fail = [1]
+    recipe = failing(tokens, fail)
+    plan = tiny_plan(recipe, reuse="cooldown")
+    sweep = finished(recipe, tmp_path / "runs.db", plan=plan)
+    fail.clear()
+    old = sweep.failures[0]
+    found = []
+
+    def look(event):
+        if isinstance(event, RunFinished) and not found:
+            found.extend(
+                Sweep(recipe, asked, store=tmp_path / "runs.db") for asked in (plan, sweep.plan)
+            )
+
+    sweep.events.connect(look)
+    sweep.retry(old.run_id, lr=old.lr / 2)
+    assert sweep.wait(30)
+    assert found == [sweep, sweep]
+
+
+def test_cancelling_says_so_until_the_runs_are_saved(tokens, tmp_path):
+    gate = Gate(at=20)
+    recipe = gated(tokens, gate)
+    sweep = Sweep(recipe, tiny_plan(recipe), store=tmp_path / "runs.db", executor="inline").start()
+    assert gate.reached.wait(30)
+    assert "cancelling: each run is saved after its step" in str(sweep.cancel())
+    gate.open.set()
+    assert sweep.wait(30)
+    assert sweep.state == "cancelled"
+    assert "cancelling" not in str(sweep.status())

@@ -5,6 +5,7 @@ from .fashion_mnist import fashion_mnist
 from .files import text_files, token_memmap
 from .hub import cifar10, tinystories
 from .images import ImageData, Images
+from .patterns import patterns
 from .stdlib_text import stdlib_text
 from .synthetic import SyntheticTokens, TeacherData, synthetic, teacher
 from .tokens import TextData, TokenData
@@ -19,6 +20,7 @@ __all__ = [
     "cifar10",
     "digits",
     "fashion_mnist",
+    "patterns",
     "stdlib_text",
     "synthetic",
     "teacher",

@@ -18,7 +18,7 @@ _SPLIT_SEED = 0
 
 
 def digits() -> ImageData:
-    """Return scikit-learn's handwritten digits, 8 × 8.
+    """Return scikit-learn's handwritten digits, 8 × 8; CC BY 4.0, one in five held out.
 
     Raises
     ------

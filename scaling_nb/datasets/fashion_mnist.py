@@ -29,14 +29,20 @@ _FASHION = {
 }
 
 
-def fashion_mnist(path: str | os.PathLike[str] | None = None) -> ImageData:
+def fashion_mnist(
+    path: str | os.PathLike[str] | None = None, *, download: bool = True
+) -> ImageData:
     """Read Fashion-MNIST: from `path`, the Debian package, or the HuggingFace hub.
+
+    MIT; the authors' own 10,000 test images are held out.
 
     Parameters
     ----------
     path : folder, optional
         With the four IDX files, gzipped or not. None: the folder of the Debian and Ubuntu package
         ``dataset-fashion-mnist``; without it, HuggingFace ``datasets`` (extra ``data``).
+    download : bool
+        False: do not ask the hub.
 
     Raises
     ------
@@ -45,6 +51,11 @@ def fashion_mnist(path: str | os.PathLike[str] | None = None) -> ImageData:
     """
     folder = Path(path) if path is not None else _DEBIAN
     if path is None and not folder.is_dir():
+        if not download:
+            raise DataError(
+                f"Fashion-MNIST is not in {folder}: apt install dataset-fashion-mnist puts it "
+                "there. Or give path=, a folder with its four IDX files, or download=True."
+            )
         return fashion_mnist_from_hub()
     parts = {key: _read_idx(folder, stem) for key, stem in _FASHION.items()}
     for split in ("train", "held_out"):

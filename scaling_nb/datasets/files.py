@@ -27,6 +27,8 @@ def text_files(
 ) -> TextData:
     """Read text files as tokens: bytes, or byte pairs trained on the training part.
 
+    The licence is what you name; the end of the text is held out.
+
     Parameters
     ----------
     paths : path, or sequence of paths
@@ -87,6 +89,8 @@ def token_memmap(
     licence: str = "your own",
 ) -> TokenData:
     """Open a file of token ids without reading it into memory.
+
+    The licence is what you name; the end of the file is held out, or a second file.
 
     Parameters
     ----------

@@ -27,6 +27,14 @@ from .images import ImageData, image_data
 from .tokens import TextData
 
 _END_OF_STORY = b"\n\n"
+_ADVICE = {
+    "roneneldan/TinyStories": "give path=, a folder with its parquet files, or use stdlib_text(), "
+    "real text that is on every machine.",
+    "uoft-cs/cifar10": "give path=, a folder with its parquet files, or use patterns(), images "
+    "that are made here.",
+    "zalando-datasets/fashion_mnist": "give path=, the folder of its four IDX files, or install "
+    "them: apt install dataset-fashion-mnist. Or use patterns(), images that are made here.",
+}
 
 
 def tinystories(
@@ -36,6 +44,8 @@ def tinystories(
     path: str | os.PathLike[str] | None = None,
 ) -> TextData:
     """Read TinyStories as tokens: bytes, or byte pairs trained on the training part.
+
+    CDLA-Sharing-1.0; the authors' own training and validation parts.
 
     Parameters
     ----------
@@ -65,7 +75,7 @@ def tinystories(
 
 
 def cifar10(path: str | os.PathLike[str] | None = None) -> ImageData:
-    """Read CIFAR-10.
+    """Read CIFAR-10; its authors state no licence, and its test part is held out.
 
     Parameters
     ----------
@@ -101,7 +111,7 @@ def _rows(
     except ImportError as error:
         raise DataError(
             f"{name} is read by HuggingFace datasets, which is not installed: "
-            "pip install 'scaling_nb[data]'. Without it there is stdlib_text(), on every machine."
+            f"pip install 'scaling_nb[data]'. Without it, {_ADVICE[name]}"
         ) from error
     try:
         if path is not None:
@@ -121,8 +131,7 @@ def _rows(
     except Exception as error:
         raise DataError(
             f"{name} could not be loaded ({type(error).__name__}: {_first_line(error)}). Without "
-            "network, give path=, a folder with its parquet files, or use stdlib_text(), which is "
-            "on every machine."
+            f"network, {_ADVICE[name]}"
         ) from error
     if first is None:
         raise DataError(f"{name} has no rows in {split}. Check the files.")

@@ -5,8 +5,9 @@ from ..training.recipe import Recipe
 from .auto import choose_executor
 from .base import Checkpointing, Executor, Job, JobQueue
 from .inline import InlineExecutor
-from .pool import warm_workers
+from .pool import POOL, warm_workers
 from .processes import ProcessExecutor
+from .ray import RayExecutor
 from .threads import ThreadExecutor
 
 __all__ = [
@@ -16,9 +17,11 @@ __all__ = [
     "Job",
     "JobQueue",
     "ProcessExecutor",
+    "RayExecutor",
     "ThreadExecutor",
     "choose_executor",
     "make_executor",
+    "settle",
     "warm_up",
     "warm_workers",
 ]
@@ -26,6 +29,7 @@ __all__ = [
 EXECUTORS: dict[str, type[Executor]] = {
     "inline": InlineExecutor,
     "processes": ProcessExecutor,
+    "ray": RayExecutor,
     "threads": ThreadExecutor,
 }
 
@@ -52,6 +56,11 @@ def make_executor(
             f"{', '.join(map(repr, EXECUTORS))}, or give an object."
         )
     return EXECUTORS[choice](), "as asked for"
+
+
+def settle() -> None:
+    """Wait until workers that were warmed up are ready, before anything is timed."""
+    POOL.settle()
 
 
 def warm_up(choice: str | Executor, recipe: Recipe) -> None:

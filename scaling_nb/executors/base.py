@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, Self
-
-import torch
 
 from ..errors import ScalingError
 from ..events import Event
@@ -18,7 +16,8 @@ from ..training.control import Control
 from ..training.memory import OutOfMemory
 from ..training.outcomes import failed
 from ..training.recipe import Recipe
-from ..training.trunk import CHECKPOINT_SECONDS, train_trunk
+from ..training.remote_checkpoint import RemoteCheckpoint
+from ..training.trunk import CHECKPOINT_SECONDS
 
 Emit = Callable[[Event], None]
 MOST_DEATHS = 3
@@ -42,14 +41,29 @@ class Checkpointing:
     ----------
     folder : Path
     every : float, seconds
+    url : str
+        Where the files are kept instead of in `folder`; see `RemoteCheckpoint`.
     """
 
     folder: Path
     every: float = CHECKPOINT_SECONDS
+    url: str = ""
 
-    def of(self, job: Job) -> Checkpoint:
+    @property
+    def place(self) -> str:
+        """Where the files are."""
+        return self.url or str(self.folder)
+
+    def at(self, storage: str) -> Self:
+        """Return the same with its files in a folder of `storage`, a path or an fsspec URL."""
+        place = f"{storage.rstrip('/')}/{self.folder.name}"
+        return replace(self, url=place) if "://" in storage else replace(self, folder=Path(place))
+
+    def of(self, job: Job, kind: type[Checkpoint] = Checkpoint) -> Checkpoint:
         """Return the place of one job."""
-        return Checkpoint(self.folder, checkpoint_key(job.specs[0]))
+        if self.url:
+            return RemoteCheckpoint(self.url, checkpoint_key(job.specs[0]))
+        return kind(self.folder, checkpoint_key(job.specs[0]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,18 +120,26 @@ class JobQueue:
     Parameters
     ----------
     jobs : iterable of Job
-    memory : int, bytes, optional
-        What jobs in training may add together; one job is always admitted.
+    memory : mapping of str to int, bytes, optional
+        What jobs in training may add together on each device; one job is always admitted.
     """
 
-    def __init__(self, jobs: Iterable[Job], *, memory: int | None = None) -> None:
+    def __init__(self, jobs: Iterable[Job], *, memory: Mapping[str, int] | None = None) -> None:
         self._waiting = list(jobs)
-        self._running: list[Job] = []
-        self._memory = memory
+        self._running: list[tuple[Job, str]] = []
+        self._memory = memory or {}
         self._changed = threading.Condition()
 
-    def take(self, control: Control) -> Job | None:
+    def take(self, control: Control, *, wait: bool = True, device: str = "") -> Job | None:
         """Return the next job once there is memory for it, or None when there is none left.
+
+        Parameters
+        ----------
+        control : Control
+        wait : bool
+            False: None where no job may start now, too.
+        device : str
+            Where it will train.
 
         Raises
         ------
@@ -129,32 +151,36 @@ class JobQueue:
                 control.check()
                 if not self._waiting:
                     return None
-                if (job := self._first_that_fits()) is not None:
+                if (job := self._first_that_fits(device)) is not None:
                     self._waiting.remove(job)
-                    self._running.append(job)
+                    self._running.append((job, device))
                     return job
+                if not wait:
+                    return None
                 self._changed.wait(0.1)
 
-    def _first_that_fits(self) -> Job | None:
-        if not self._running:
-            return self._waiting[0]
-        if any(job.alone for job in self._running):
+    def _first_that_fits(self, device: str) -> Job | None:
+        here = [job for job, where in self._running if where == device]
+        if any(job.alone for job in here):
             return None
-        used = sum(job.bytes for job in self._running)
-        busy = {job.specs[0].trunk_id for job in self._running}
+        used = sum(job.bytes for job in here)
+        busy = {job.specs[0].trunk_id for job, _ in self._running}
+        free = self._memory.get(device)
         for job in self._waiting:
-            if job.alone:
-                return None  # it waits for the rest to end, and nothing may overtake it forever
             if job.specs[0].trunk_id in busy:
                 continue
-            if self._memory is None or used + job.bytes <= self._memory:
+            if not here:
+                return job
+            if job.alone:
+                return None  # it waits for the rest to end, and nothing may overtake it forever
+            if free is None or used + job.bytes <= free:
                 return job
         return None
 
     def done(self, job: Job, again: Job | None = None) -> None:
         """Give back the memory of a job that was taken; `again` is what is left of it."""
         with self._changed:
-            self._running.remove(job)
+            self._running.remove(next(taken for taken in self._running if taken[0] == job))
             if again is not None and again.specs:
                 self._waiting.insert(0, again)
             self._changed.notify_all()
@@ -164,6 +190,11 @@ class JobQueue:
         with self._changed:
             self._waiting.insert(0, job)
             self._changed.notify_all()
+
+    def waiting(self) -> tuple[Job, ...]:
+        """Return the jobs that nobody has taken."""
+        with self._changed:
+            return tuple(self._waiting)
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -179,11 +210,15 @@ class Executor(Protocol):
         Memory that each worker takes besides its run's.
     shares_interpreter : bool
         Whether the workers' Python takes turns, so that a step slows the others' down.
+    remote : bool
+        Whether jobs train on other machines, whose memory is not this one's, and go on there
+        when this process ends.
     """
 
     name: str
     worker_bytes: int
     shares_interpreter: bool
+    remote: bool
 
     def workers(self, recipe: Recipe) -> int:
         """Return how many jobs train at once."""
@@ -209,29 +244,6 @@ class Executor(Protocol):
         ...
 
 
-def train_job(
-    recipe: Recipe,
-    job: Job,
-    *,
-    emit: Emit,
-    control: Control,
-    checkpointing: Checkpointing | None,
-    device: torch.device | None = None,
-) -> None:
-    """Train one job in this thread, as it asks to be."""
-    train_trunk(
-        recipe,
-        job.specs,
-        emit=emit,
-        control=control,
-        device=device,
-        checkpoint=checkpointing.of(job) if checkpointing else None,
-        every=checkpointing.every if checkpointing else CHECKPOINT_SECONDS,
-        micro_batches=job.micro_batches,
-        more_follow=job.more_follow,
-    )
-
-
 class Ended:
     """Passes events on, and remembers which runs of a job have ended."""
 
@@ -254,9 +266,10 @@ def work_off(
     control: Control,
     train: Callable[[Job, Emit], None],
     go_on: Callable[[], bool] = lambda: True,
+    device: str = "",
 ) -> None:
     """Take jobs and train them until there are none; those that ran out of memory come back."""
-    while go_on() and (job := jobs.take(control)) is not None:
+    while go_on() and (job := jobs.take(control, device=device)) is not None:
         again: Job | None = None
         ended = Ended(emit)
         try:

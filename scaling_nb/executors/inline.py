@@ -5,7 +5,8 @@ from __future__ import annotations
 from ..training.control import Control
 from ..training.devices import use_one_thread
 from ..training.recipe import Recipe
-from .base import Checkpointing, Emit, Job, JobQueue, train_job, work_off
+from .base import Checkpointing, Emit, Job, JobQueue, work_off
+from .job import train_job
 
 
 class InlineExecutor:
@@ -14,6 +15,7 @@ class InlineExecutor:
     name = "inline"
     worker_bytes = 0
     shares_interpreter = True
+    remote = False
 
     def workers(self, recipe: Recipe) -> int:
         """Return 1."""

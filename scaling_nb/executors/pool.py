@@ -7,19 +7,23 @@ person's main script, so that scripts need no ``if __name__ == "__main__"``.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import secrets
 import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Mapping, Sequence
 from multiprocessing import ProcessError
 from multiprocessing.connection import Connection, Listener
 from pathlib import Path
+from types import MappingProxyType
 
 from ..errors import SweepError
+from ..training.control import Orders
 from ..training.devices import cpu_count
-from .worker import Message, Reply
+from .messages import Message, Reply
 
 START_SECONDS = 120
 
@@ -30,20 +34,32 @@ _WORKER = "import sys; from scaling_nb.executors.worker import main; main(sys.ar
 
 
 class WorkerProcess:
-    """One worker process and the pipe to it. One thread talks to it; any may send orders."""
+    """One worker process and the pipe to it. One thread talks to it; any may send orders.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    command : sequence of str
+        Arguments of the interpreter, if not those of a worker; the pipe's address comes after.
+    environment : mapping of str to str, optional
+        Besides this process's own.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str] = (),
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self._sending = threading.Lock()
         key = secrets.token_bytes(32)
         self._listener = Listener(None, authkey=key)
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": _path()}
+        own = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": _path()}
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  lives as long as the worker
         self.process = subprocess.Popen(
-            [sys.executable, "-c", _WORKER, str(self._listener.address)],
+            [sys.executable, *(command or ("-c", _WORKER)), str(self._listener.address)],
             stdin=subprocess.PIPE,
             stdout=self._log,
             stderr=subprocess.STDOUT,
-            env=environment,
+            env={**own, **environment},
             # Ctrl-C in a terminal goes to the whole group; the driver decides what to do with it.
             start_new_session=True,
         )
@@ -137,6 +153,12 @@ class WorkerProcess:
         self._log.close()
 
 
+def forward(worker: WorkerProcess, orders: Orders) -> None:
+    """Send orders to a worker; one that has ended needs none."""
+    with contextlib.suppress(OSError):
+        worker.send(orders)
+
+
 def _path() -> str:
     """Return this process's import path, so that a worker finds what the person could import."""
     return os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
@@ -172,6 +194,15 @@ class WorkerPool:
                 worker.connect()
                 return worker
             worker.stop()
+
+    def settle(self) -> None:
+        """Wait until every worker that was warmed is ready: until then they take the cores."""
+        with self._lock:
+            waiting = [worker for worker in self._idle if not worker.connected]
+            self._idle = [worker for worker in self._idle if worker.connected]
+        for worker in waiting:
+            worker.connect()
+            self.give_back(worker)
 
     def pids(self) -> list[int]:
         """Return the process ids of all living workers."""

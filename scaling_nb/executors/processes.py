@@ -6,19 +6,18 @@ processes train them faster than threads do.
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import tempfile
 import threading
 from pathlib import Path
 
-from ..training.control import Control, Orders, Stopped
+from ..training.control import Control, Stopped
 from ..training.devices import worker_devices
 from ..training.recipe import Recipe
 from .base import Checkpointing, Emit, Job, JobQueue, WorkerDied, work_off
+from .messages import Outcome, Task
 from .payload import write_recipe
-from .pool import POOL, WORKER_BYTES, WorkerProcess
-from .worker import Outcome, Task
+from .pool import POOL, WORKER_BYTES, WorkerProcess, forward
 
 
 class ProcessExecutor:
@@ -36,6 +35,7 @@ class ProcessExecutor:
     name = "processes"
     worker_bytes = WORKER_BYTES
     shares_interpreter = False
+    remote = False
 
     def __init__(self, n_workers: int | None = None) -> None:
         self.n_workers = n_workers
@@ -75,6 +75,7 @@ class ProcessExecutor:
                     control=control,
                     train=driver.train,
                     go_on=lambda: not errors,
+                    device=device,
                 )
             except BaseException as error:
                 errors.append(error)
@@ -83,7 +84,7 @@ class ProcessExecutor:
 
         try:
             write_recipe(recipe, folder)
-            devices = worker_devices(recipe.device)
+            devices = worker_devices(recipe.device, recipe.devices)
             threads = [
                 threading.Thread(
                     target=work, args=(str(devices[i % len(devices)]),), name=f"driver-{i}"
@@ -124,7 +125,7 @@ class _Driver:
         stop_listening = None
         try:
             worker.send(task)
-            stop_listening = self._control.listen(lambda orders: _forward(worker, orders))
+            stop_listening = self._control.listen(lambda orders: forward(worker, orders))
             while not isinstance(reply := worker.receive(), Outcome):
                 if reply != "ready":
                     self._pass_on(reply, emit)
@@ -166,8 +167,3 @@ class _Driver:
 
 class _SinkFailed(Exception):
     """Carries an error of the event sink past the handlers of a worker's death."""
-
-
-def _forward(worker: WorkerProcess, orders: Orders) -> None:
-    with contextlib.suppress(OSError):
-        worker.send(orders)

@@ -9,7 +9,8 @@ import torch
 from ..training.control import Control
 from ..training.devices import use_one_thread, worker_devices
 from ..training.recipe import Recipe
-from .base import Checkpointing, Emit, Job, JobQueue, train_job, work_off
+from .base import Checkpointing, Emit, Job, JobQueue, work_off
+from .job import train_job
 
 
 class ThreadExecutor:
@@ -24,6 +25,7 @@ class ThreadExecutor:
     name = "threads"
     worker_bytes = 0
     shares_interpreter = True
+    remote = False
 
     def __init__(self, n_workers: int | None = None) -> None:
         self.n_workers = n_workers
@@ -71,11 +73,12 @@ class ThreadExecutor:
                         control=control,
                         train=train,
                         go_on=lambda: not errors,
+                        device=str(device),
                     )
             except BaseException as error:
                 errors.append(error)
 
-        devices = worker_devices(recipe.device)
+        devices = worker_devices(recipe.device, recipe.devices)
         threads = [
             threading.Thread(
                 target=work, args=(devices[i % len(devices)],), name=f"trainer-{i}", daemon=True

@@ -9,50 +9,15 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from dataclasses import dataclass
 from multiprocessing.connection import Client, Connection
 from pathlib import Path
-from typing import Literal
 
-from ..events import Event
 from ..training.control import Control, Orders, Stopped
 from ..training.memory import OutOfMemory
 from ..training.recipe import Recipe
-from .base import Checkpointing, Job, train_job
+from .job import train_job
+from .messages import Message, Outcome, Reply, Task
 from .payload import read_recipe
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
-    """What a driver asks: train this job of the recipe in that folder.
-
-    Attributes
-    ----------
-    recipe : Path
-    job : Job
-    device : str
-    checkpointing : Checkpointing or None
-    orders : Orders
-        Those in force as the task is given.
-    """
-
-    recipe: Path
-    job: Job
-    device: str
-    checkpointing: Checkpointing | None
-    orders: Orders
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """How a task ended; ``error`` is for "error" and "memory"."""
-
-    kind: Literal["done", "stopped", "memory", "error"]
-    error: BaseException | None = None
-
-
-Message = Task | Orders | None
-Reply = Event | Outcome | Literal["ready"]
 
 
 class Worker:
@@ -63,7 +28,7 @@ class Worker:
         self._sending = threading.Lock()
         self._tasks: list[Task] = []
         self._came = threading.Condition()
-        self._control = Control()
+        self.control = Control()
         self._recipes: dict[Path, Recipe] = {}
 
     def send(self, reply: Reply) -> None:
@@ -81,10 +46,10 @@ class Worker:
             if message is None:
                 os._exit(0)
             if isinstance(message, Orders):
-                self._control.put(message)
+                self.control.put(message)
                 continue
             with self._came:
-                self._control.put(message.orders)
+                self.control.put(message.orders)
                 self._tasks.append(message)
                 self._came.notify()
 
@@ -94,9 +59,10 @@ class Worker:
             with self._came:
                 self._came.wait_for(lambda: bool(self._tasks))
                 task = self._tasks.pop(0)
-            self.send(self._train(task))
+            self.send(self.train(task))
 
-    def _train(self, task: Task) -> Outcome:
+    def train(self, task: Task) -> Outcome:
+        """Train one task; returns how it ended."""
         import torch
 
         try:
@@ -106,7 +72,7 @@ class Worker:
                 self._recipes[task.recipe],
                 task.job,
                 emit=self.send,
-                control=self._control,
+                control=self.control,
                 checkpointing=task.checkpointing,
                 device=torch.device(task.device),
             )
@@ -115,11 +81,11 @@ class Worker:
         except OutOfMemory as error:
             return Outcome(kind="memory", error=error)
         except Exception as error:
-            return Outcome(kind="error", error=_sendable(error))
+            return Outcome(kind="error", error=sendable(error))
         return Outcome(kind="done")
 
 
-def _sendable(error: Exception) -> Exception:
+def sendable(error: Exception) -> Exception:
     """Return an error that the driver's process can read, whoever defined its class."""
     import pickle
 
@@ -132,8 +98,17 @@ def _sendable(error: Exception) -> Exception:
 
 def main(address: str) -> None:
     """Connect, import what takes long, and work."""
+    serve(Worker(connect(address)))
+
+
+def connect(address: str) -> Connection:
+    """Return the pipe to the driver; its key comes on stdin."""
     key = bytes.fromhex(sys.stdin.readline().strip())
-    worker = Worker(Client(address, authkey=key))
+    return Client(address, authkey=key)
+
+
+def serve(worker: Worker) -> None:
+    """Work on the main thread until the driver goes away."""
     import torch
 
     torch.set_num_threads(1)

@@ -232,7 +232,7 @@ def answer(
         loss=point["loss"],
         tokens_per_param=point["tokens_per_param"],
         intervals=intervals,
-        near_optimal=near_optimal(law, params, question.compute, question.within, flops),
+        near_optimal=_near_answer(law, rows[:1], params, question, flops, point),
         within=question.within,
         extrapolation=extrapolation,
         loss_given_up=max(given_up, 0.0),
@@ -244,6 +244,42 @@ def answer(
         level=level,
         notes=tuple(_notes(law, intervals, extrapolation, epochs)),
     )
+
+
+def _near_answer(
+    law: Law,
+    row: Floats,
+    params: Mapping[str, float],
+    question: Question,
+    flops: FlopModel,
+    point: Mapping[str, float],
+) -> Interval:
+    """Return the range of N within a share of the answer's loss: of the best, if that is asked.
+
+    With few unique tokens, at the same compute: with the loss that repeats leave.
+    """
+    cap = question.max_tokens
+    if cap is None or point["n_tokens"] <= cap:
+        return near_optimal(law, params, question.compute, question.within, flops)
+    columns = {name: row[:, i] for i, name in enumerate(law.param_names)}
+    extended = _with_repeat_law(law, columns)
+    target = point["loss"] * (1.0 + question.within)
+    middle = np.log(point["n_params"])
+    # The loss need not be convex in ln N where an excess of parameters saturates: walk outwards.
+    steps = np.arange(1, 4001) * (20.0 / 4000)
+    edges = []
+    for direction in (-1.0, 1.0):
+        n = np.exp(middle + direction * steps)
+        d = np.asarray(flops.tokens(question.compute, n), float)
+        loss = DataConstrainedLaw().loss(
+            extended, {"N": n, "D": d, "unique_tokens": np.minimum(d, cap)}
+        )
+        inside = np.asarray(loss) <= target
+        if question.max_epochs is not None:
+            inside &= d <= cap * max(1.0, question.max_epochs) * (1 + 1e-9)
+        last = int(np.argmin(inside)) if not inside.all() else len(steps)
+        edges.append(float(np.exp(middle + direction * (steps[last - 1] if last else 0.0))))
+    return edges[0], edges[1]
 
 
 def percentile_interval(values: Floats, level: float) -> Interval:

@@ -1,8 +1,15 @@
-"""Scaling laws: formulas with named parameters. One file adds a law."""
+"""Scaling laws: formulas with named parameters.
+
+One file adds a law: every concrete :class:`Law` that is defined in a file of this folder is found,
+stands in :data:`LAWS`, and is a name of this package.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from pkgutil import iter_modules
 from typing import Any
 
 from ..errors import FitError
@@ -27,10 +34,27 @@ __all__ = [
     "law_from_spec",
 ]
 
-LAWS: Mapping[str, type[Law]] = {
-    law.__name__: law for law in (ChinchillaLaw, KaplanLaw, PowerLaw, DataConstrainedLaw)
-}
+
+def _found() -> Iterator[type[Law]]:
+    """Yield the concrete laws of this folder's files, by file, in the order of their definition.
+
+    This runs when the names above are bound, so that a law's file may import them from here.
+    """
+    for file in iter_modules(__path__, f"{__name__}."):
+        module = import_module(file.name)
+        for value in vars(module).values():
+            if (
+                inspect.isclass(value)
+                and issubclass(value, Law)
+                and value.__module__ == file.name
+                and not inspect.isabstract(value)
+            ):
+                yield value
+
+
+LAWS: Mapping[str, type[Law]] = {law.__name__: law for law in _found()}
 """Every law, by class name."""
+globals().update(LAWS)
 
 
 def law_from_spec(spec: Mapping[str, Any]) -> Law:

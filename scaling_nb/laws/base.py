@@ -141,6 +141,8 @@ class Law(ABC):
     latex : str
     source : str
         Paper and equation.
+    example : mapping of str to float
+        Plausible parameters, raw units, for N around 1e9: the contract tests run over them.
     """
 
     __slots__ = ()
@@ -149,6 +151,7 @@ class Law(ABC):
     formula: ClassVar[str]
     latex: ClassVar[str]
     source: ClassVar[str]
+    example: ClassVar[Mapping[str, float]] = {}
 
     @property
     @abstractmethod

@@ -49,6 +49,15 @@ class GPT(nn.Module):
         activation: Literal["gelu", "swiglu"] = "gelu",
     ) -> None:
         super().__init__()
+        for name, value, known in (
+            ("positions", positions, ("rotary", "learned")),
+            ("norm", norm, ("layer", "rms")),
+            ("activation", activation, ("gelu", "swiglu")),
+        ):
+            if value not in known:
+                raise ValueError(
+                    f"{name}={value!r} is unknown. Give {' or '.join(map(repr, known))}."
+                )
         step = 2 * n_heads if positions == "rotary" else n_heads
         if d_model < step or d_model % step:
             raise ValueError(
@@ -82,6 +91,11 @@ class GPT(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Return the logits of each next token, shape (batch, T, vocab_size)."""
         length = tokens.shape[1]
+        if length > self.context:
+            raise ValueError(
+                f"a sequence of {length} tokens is longer than the context of {self.context}. "
+                "Give shorter sequences (tokens_per_sample), or a larger context."
+            )
         x = self.token_embedding(tokens)
         rotary = None
         if self.position_embedding is not None:

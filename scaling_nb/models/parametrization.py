@@ -40,7 +40,11 @@ def init_fan_in(layers: Iterable[nn.Linear], *, gain: float = 1.0) -> None:
 
 
 def output_multiplier(width: int, base_width: int) -> float:
-    """Return d₀ / d: by what to multiply the logits where the head's weight is the embedding's."""
+    """Return d₀ / d: by what to multiply the logits where the head's weight is the embedding's.
+
+    :class:`MuP` does it by itself where it finds a tied output; a model that multiplies its own
+    logits must not name that head under ``outputs``.
+    """
     return base_width / width
 
 
@@ -80,15 +84,13 @@ def mup_adamw(
 def _by_role(
     inputs: Iterable[nn.Module], matrices: Iterable[nn.Module]
 ) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    # An input's weight that is also an output's learns as the input: the multiplier does the rest.
+    plain: dict[int, nn.Parameter] = {id(p): p for m in inputs for p in m.parameters()}
     scaled: dict[int, nn.Parameter] = {}
-    plain: dict[int, nn.Parameter] = {}
     for module in matrices:
         for p in module.parameters():
-            (scaled if p.ndim >= 2 else plain).setdefault(id(p), p)
-    for module in inputs:
-        for p in module.parameters():
-            if id(p) not in scaled:
-                plain.setdefault(id(p), p)
+            if id(p) not in plain:
+                (scaled if p.ndim >= 2 else plain).setdefault(id(p), p)
     return list(scaled.values()), list(plain.values())
 
 
@@ -136,18 +138,26 @@ class MuP:
     def initialise(self, model: nn.Module) -> None:
         """Draw hidden linear layers from N(0, 1/fan_in) and set output layers to zero.
 
-        Inputs, norms and layers other than ``nn.Linear`` keep their own initialisation.
+        Inputs, norms and layers other than ``nn.Linear`` keep their own initialisation. So does an
+        output whose weight is also an input's (tied): zeroed, the embedding would never learn.
+        Its result is multiplied by base_width / width from now on, by a forward hook.
 
         Raises
         ------
         RecipeError
             If a name matches no layer, or a layer with parameters has no role.
         """
-        _, hidden, outputs = self._layers(model)
+        inputs, hidden, outputs = self._layers(model)
         init_fan_in(m for part in hidden for m in part.modules() if isinstance(m, nn.Linear))
+        shared = {id(p) for part in inputs for p in part.parameters()}
         for part in outputs:
+            tied = [p for p in part.parameters() if id(p) in shared]
             for p in part.parameters():
-                nn.init.zeros_(p)
+                if id(p) not in shared:
+                    nn.init.zeros_(p)
+            if tied:
+                scale = output_multiplier(self._width(model), self.base_width)
+                part.register_forward_hook(partial(_scaled, scale))
 
     def optimizer(self, model: nn.Module) -> optim.AdamW:
         """Return AdamW with each layer's rate.
@@ -158,21 +168,24 @@ class MuP:
             As :meth:`initialise`, or where the model has no such width.
         """
         inputs, hidden, outputs = self._layers(model)
+        return mup_adamw(
+            inputs=inputs,
+            hidden=hidden,
+            outputs=outputs,
+            width=self._width(model),
+            base_width=self.base_width,
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+        )
+
+    def _width(self, model: nn.Module) -> int:
         width = getattr(model, self.width, None)
         if not isinstance(width, int):
             raise RecipeError(
                 f"{type(model).__name__} has no integer attribute {self.width!r}. Store the width "
                 "in the model, and name that attribute as width=."
             )
-        return mup_adamw(
-            inputs=inputs,
-            hidden=hidden,
-            outputs=outputs,
-            width=width,
-            base_width=self.base_width,
-            lr=self.lr,
-            weight_decay=self.weight_decay,
-        )
+        return width
 
     def _layers(self, model: nn.Module) -> tuple[list[nn.Module], ...]:
         named = dict(model.named_modules())
@@ -194,6 +207,10 @@ class MuP:
                 "their layers under inputs, hidden or outputs (norms under any)."
             )
         return tuple(found)
+
+
+def _scaled(scale: float, module: nn.Module, inputs: Any, output: Any) -> Any:
+    return output * scale
 
 
 def _build(mup: MuP, build_model: Callable[..., nn.Module], **kwargs: Any) -> nn.Module:

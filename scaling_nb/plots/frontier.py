@@ -90,7 +90,8 @@ def frontier(
     bounds = np.array([a.intervals.get(quantity, missing) for a in answers])
     return Frontier(
         quantity=quantity,
-        compute=compute,
+        # What an answer spends: with tokens to serve, more than the budget whose loss it reaches.
+        compute=np.array([a.compute for a in answers]),
         value=np.array([getattr(a, quantity) for a in answers]),
         low=bounds[:, 0],
         high=bounds[:, 1],
@@ -105,6 +106,7 @@ def plot_frontier(
     quantity: Quantity = "n_params",
     target: float | None = None,
     span: tuple[float, float] | None = None,
+    points: int = 33,
 ) -> go.Figure:
     """Draw a quantity along C with its band; several fits by name on one figure.
 
@@ -113,7 +115,7 @@ def plot_frontier(
     """
     named = fits if isinstance(fits, Mapping) else {"": fits}
     lines = {
-        name: frontier(fit, quantity=quantity, target=target, span=span)
+        name: frontier(fit, quantity=quantity, target=target, span=span, points=points)
         for name, fit in named.items()
     }
     shown = np.concatenate([x for f in lines.values() for x in (f.value, f.low, f.high)])
@@ -173,7 +175,7 @@ def _add_line(drawing: go.Figure, line: Frontier, name: str, k: int, *, labelled
         },
         mode="markers+text" if labelled else "markers",
         text=[f"{value:.3f}  " if line.quantity == "loss" else f"{count(value)}  "],
-        textposition="top left",
+        textposition="bottom left",
         marker={"color": colour(k), "symbol": "star", "size": 15},
         legendgroup=name,
         showlegend=False,
@@ -205,7 +207,7 @@ def _add_minima(drawing: go.Figure, fit: IsoFlopFit, quantity: Quantity, k: int)
 
 
 def _add_seen(drawing: go.Figure, line: Frontier) -> None:
-    drawing.add_vrect(x0=line.seen[0], x1=line.seen[1], fillcolor=INK, opacity=0.08, line_width=0)
+    drawing.add_vrect(x0=line.seen[0], x1=line.seen[1], fillcolor=INK, opacity=0.18, line_width=0)
     drawing.add_annotation(
         x=np.log10(line.seen[1]),
         y=1,

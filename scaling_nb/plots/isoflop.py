@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from ..fit import IsoFlopFit, IsoFlopMinimum
-from .style import axis, colour, count, drawn_rows, figure, marker
+from .style import axis, colour, count, drawn_rows, figure, flop, marker
 
 Array = NDArray[np.float64]
 
@@ -38,7 +38,7 @@ class IsoFlopCurve:
     def label(self) -> str:
         """The budget, and whether it has an optimum."""
         lacking = "" if self.minimum.status == "optimum" else ", no minimum"
-        return f"{self.minimum.budget:.3g} FLOP{lacking}"
+        return f"{flop(self.minimum.budget)} FLOP{lacking}"
 
 
 def isoflop_curves(fit: IsoFlopFit, points: int = 80) -> tuple[IsoFlopCurve, ...]:

@@ -35,6 +35,13 @@ class ShowsItself(Protocol):
     def _repr_html_(self) -> str: ...
 
 
+class MakesTables(Protocol):
+    """Anything that answers for many budgets."""
+
+    def chinchilla_table(self, budgets: Sequence[float] | None = None) -> Any:
+        """Return one row a budget."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notes:
     """Sentences that stand out, such as warnings; ``title`` heads them."""
@@ -137,9 +144,7 @@ def answer_sentence(answer: Allocation) -> str:
     return text + "."
 
 
-def allocation_table(
-    fit: LawFit | IsoFlopFit, budgets: Sequence[float] | None = None
-) -> pd.DataFrame:
+def allocation_table(fit: MakesTables, budgets: Sequence[float] | None = None) -> pd.DataFrame:
     """Return the compute-optimal table as a reader wants it: counts in words, with intervals."""
     import pandas as pd
 

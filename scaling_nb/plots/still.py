@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..fit import IsoFlopFit
 from .isoflop import IsoFlopCurve, isoflop_curves
-from .style import COLOURS, INK, count, log_ticks
+from .style import COLOURS, INK, count, log_ticks, marker
 
 _WIDTH, _HEIGHT = 760, 380
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 600, 34, 330
@@ -47,7 +47,7 @@ def isoflop_svg(fit: IsoFlopFit) -> str:
     )
     parts = [*_axes(fit, scale)]
     for k, curve in enumerate(curves):
-        parts += _drawn(curve, scale, COLOURS[k % len(COLOURS)], _TOP + 14 + 20 * k)
+        parts += _drawn(curve, scale, COLOURS[k % len(COLOURS)], marker(k), _TOP + 14 + 20 * k)
     return (
         f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {_WIDTH} {_HEIGHT}' "
         f"width='{_WIDTH}' height='{_HEIGHT}' role='img' {_FONT}>"
@@ -88,12 +88,32 @@ def _round_ticks(low: float, high: float) -> NDArray[np.float64]:
     return np.asarray(step * np.arange(np.ceil(low / step), np.floor(high / step) + 1), float)
 
 
-def _drawn(curve: IsoFlopCurve, scale: _Scale, colour: str, legend_y: float) -> list[str]:
+_OUTLINES = {
+    "square": "M-3.5 -3.5h7v7h-7z",
+    "diamond": "M0 -5l5 5l-5 5l-5 -5z",
+    "triangle-up": "M0 -5l5 8.5h-10z",
+    "cross": "M-1.5 -4.5h3v3h3v3h-3v3h-3v-3h-3v-3h3z",
+    "x": "M-4 -4l4 2.5l4 -2.5l-2.5 4l2.5 4l-4 -2.5l-4 2.5l2.5 -4z",
+    "pentagon": "M0 -4.8l4.6 3.3l-1.8 5.4h-5.6l-1.8 -5.4z",
+}
+
+
+def _mark(shape: str, x: float, y: float) -> str:
+    """Return a point in its budget's own shape, told apart without colours."""
+    outline = _OUTLINES.get(shape)
+    if outline is None:
+        return f"<circle cx='{x:.1f}' cy='{y:.1f}' r='3.5'/>"
+    return f"<path transform='translate({x:.1f} {y:.1f})' d='{outline}'/>"
+
+
+def _drawn(
+    curve: IsoFlopCurve, scale: _Scale, colour: str, shape: str, legend_y: float
+) -> list[str]:
     points = zip(scale.x(curve.n_params), scale.y(curve.loss), strict=True)
     optimum = curve.minimum.status == "optimum"
     fill = colour if optimum else "none"
-    dots = "".join(f"<circle cx='{x:.1f}' cy='{y:.1f}' r='3.5'/>" for x, y in points)
-    parts = [f"<g fill='{fill}' stroke='{colour}'>{dots}</g>"]
+    dots = "".join(_mark(shape, x, y) for x, y in points)
+    parts = [f"<g class='runs' fill='{fill}' stroke='{colour}'>{dots}</g>"]
     if len(curve.line_n_params):
         line = zip(scale.x(curve.line_n_params), scale.y(curve.line_loss), strict=True)
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in line)
@@ -107,6 +127,6 @@ def _drawn(curve: IsoFlopCurve, scale: _Scale, colour: str, legend_y: float) -> 
             f"<path d='M{x:.1f} {y - 8:.1f}l8 8l-8 8l-8 -8z' fill='{colour}' stroke='white'>"
             f"<title>N* {count(curve.minimum.n_params)}</title></path>"
         )
-    parts.append(f"<circle cx='{_RIGHT + 16}' cy='{legend_y - 4:.1f}' r='4' fill='{colour}'/>")
+    parts.append(f"<g fill='{colour}'>{_mark(shape, _RIGHT + 16, legend_y - 4)}</g>")
     parts.append(_text(_RIGHT + 26, legend_y, curve.label))
     return parts

@@ -107,6 +107,16 @@ def drawn_rows(n_rows: int, always: NDArray[np.bool_] | None = None) -> NDArray[
     return rows if always is None else np.union1d(rows, np.flatnonzero(always)[:MAX_DRAWN])
 
 
+def flop(value: float) -> str:
+    """Return a number of FLOP as it is typed: ``1e12``, ``3.2e18``."""
+    text = f"{value:.3g}" if value < 1e5 else f"{value:.2e}"
+    digits, _, exponent = text.partition("e")
+    if not exponent:
+        return text
+    digits = digits.rstrip("0").rstrip(".") if "." in digits else digits
+    return f"{digits}e{int(exponent)}"
+
+
 def count(value: float) -> str:
     """Return a count in words of the field: ``1.2 M``, ``70 B``, ``3.4e+17`` beyond trillions."""
     for scale, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):

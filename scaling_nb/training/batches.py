@@ -7,27 +7,21 @@ start at any batch: that is what makes runs repeatable, branches exact and resum
 from __future__ import annotations
 
 import itertools
-import json
-import random
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from threading import RLock
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate, get_worker_info
 
 from ..errors import DataError
+from .generators import OwnGenerators, seed_globals, seeded_globals
 
 Batch = Any
 """``(inputs, targets)``, or whatever the user's ``step_fn`` takes."""
-
-GLOBAL_GENERATOR = RLock()
-"""Held while anything draws from torch's global generator, which all threads share."""
 
 
 class BatchSource(Protocol):
@@ -48,43 +42,6 @@ class BatchSource(Protocol):
     def batches(self, seed: int, start: int = 0) -> Iterator[Batch]:
         """Yield batches `start`, `start` + 1, … of the endless order that `seed` decides."""
         ...
-
-
-@contextmanager
-def seeded_globals(seed: int) -> Iterator[None]:
-    """Seed torch's, numpy's and Python's global generators inside; put them back after.
-
-    Holds :data:`GLOBAL_GENERATOR`: without it, models built at once by several threads were
-    initialised wrongly.
-    """
-    with GLOBAL_GENERATOR:
-        python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
-        try:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed)
-                random.seed(seed)
-                np.random.seed(seed % 2**32)  # noqa: NPY002  user code may use the old generator
-                yield
-        finally:
-            random.setstate(python_state)
-            np.random.set_state(numpy_state)  # noqa: NPY002
-
-
-def host_generators() -> Tensor:
-    """Return the states of torch's, numpy's and Python's global generators as bytes."""
-    kind, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)  # noqa: NPY002
-    states = [random.getstate(), [kind, np.asarray(keys).tolist(), position, has_gauss, gauss]]
-    text = json.dumps([torch.random.get_rng_state().tolist(), *states])
-    return torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
-
-
-def restore_host_generators(states: Tensor) -> None:
-    """Put back what :func:`host_generators` returned."""
-    torch_state, (version, keys, gauss), numpy_state = json.loads(bytes(states.numpy()))
-    torch.random.set_rng_state(torch.tensor(torch_state, dtype=torch.uint8))
-    random.setstate((version, tuple(keys), gauss))
-    kind, numpy_keys, *rest = numpy_state
-    np.random.set_state((kind, np.array(numpy_keys, np.uint32), *rest))  # noqa: NPY002
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +90,11 @@ class TokenWindows:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexedBatches:
-    """A map-style ``Dataset``; each epoch's order is drawn from (seed, epoch), rests dropped."""
+    """A map-style ``Dataset``; each epoch's order is drawn from (seed, epoch), rests dropped.
+
+    Where its samples are drawn (augmentation, masking), each batch is drawn from (seed, epoch,
+    its place), whatever was drawn before and whichever process fetches it.
+    """
 
     dataset: Dataset[Any]
     indices: NDArray[np.integer]
@@ -142,6 +103,8 @@ class IndexedBatches:
     collate_fn: Any = None
     num_workers: int = 0
     shuffle: bool = True
+    draws: bool = False
+    loader_options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def tokens_per_step(self) -> int:
@@ -153,20 +116,53 @@ class IndexedBatches:
 
     def batches(self, seed: int, start: int = 0) -> Iterator[Batch]:
         per_epoch = len(self.indices) // self.batch_size
+        seeds_batches = self.draws or self.num_workers > 0
         for epoch in itertools.count(start // per_epoch):
             rng = np.random.default_rng([seed, epoch])
             order = rng.permutation(self.indices) if self.shuffle else self.indices
             first = start % per_epoch if epoch == start // per_epoch else 0
             rows = order[first * self.batch_size : per_epoch * self.batch_size]
+            chosen: Any = rows.reshape(-1, self.batch_size).tolist()
+            if seeds_batches:
+                chosen = [(_seed_of(seed, epoch, first + i), r) for i, r in enumerate(chosen)]
             # seeded: a DataLoader draws a seed for its workers, user transforms may draw too.
-            loader = DataLoader(
-                self.dataset,
-                batch_sampler=rows.reshape(-1, self.batch_size).tolist(),
-                collate_fn=self.collate_fn,
+            loader: DataLoader[Any] = DataLoader(
+                _Drawn(self.dataset, self.collate_fn) if seeds_batches else self.dataset,
+                batch_sampler=chosen,
+                collate_fn=_as_it_is if seeds_batches else self.collate_fn,
                 num_workers=self.num_workers,
                 generator=torch.Generator().manual_seed(int(rng.integers(2**31))),
+                **self.loader_options,
             )
             yield from loader
+
+
+def _seed_of(*parts: int) -> int:
+    return int(np.random.SeedSequence(parts).generate_state(1)[0])
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    return batch
+
+
+class _Drawn(Dataset[Any]):
+    """Fetches and collates whole batches, each under a seed of its own."""
+
+    def __init__(self, dataset: Any, collate: Any) -> None:
+        self._dataset, self._collate = dataset, collate or default_collate
+
+    def __getitems__(self, batch: tuple[int, list[int]]) -> Batch:
+        seed, rows = batch
+        if get_worker_info() is not None:
+            # A process of its own; a lock that was held as it was forked would never open.
+            seed_globals(seed)
+            return self._fetch(rows)
+        with seeded_globals(seed):
+            return self._fetch(rows)
+
+    def _fetch(self, rows: list[int]) -> Batch:
+        many = getattr(self._dataset, "__getitems__", None)
+        return self._collate(many(rows) if many else [self._dataset[row] for row in rows])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,23 +170,28 @@ class StreamBatches:
     """An ``IterableDataset`` or a ``DataLoader``, in its own order, started again when it ends.
 
     The first `put_aside` batches of every pass are the held-out ones and are never trained on.
-    To start in the middle, the batches before are read and dropped.
+    To start in the middle, the batches before are read and dropped. What a pass draws, it draws
+    from (seed, epoch) alone.
     """
 
     loader: DataLoader[Any]
     put_aside: int
     tokens_per_step: int
     unique_tokens: int | None
+    draws: bool = False
 
     def batches(self, seed: int, start: int = 0) -> Iterator[Batch]:
-        skipped = 0
+        endless = self._endless(seed)
+        # At once, not when the first batch is asked for: what is dropped may draw, too.
+        for _ in range(start):
+            next(endless)
+        return endless
+
+    def _endless(self, seed: int) -> Iterator[Batch]:
         for epoch in itertools.count():
             got_any = False
             for batch in itertools.islice(self._one_pass(seed, epoch), self.put_aside, None):
                 got_any = True
-                if skipped < start:
-                    skipped += 1
-                    continue
                 yield batch
             if not got_any:
                 raise DataError(
@@ -199,12 +200,21 @@ class StreamBatches:
                 )
 
     def _one_pass(self, seed: int, epoch: int) -> Iterator[Batch]:
+        own = OwnGenerators(int(np.random.default_rng([seed, epoch]).integers(2**31)))
         # The loader draws its shuffle from the global generator when the first batch is asked for.
-        with seeded_globals(int(np.random.default_rng([seed, epoch]).integers(2**31))):
+        with own.inside():
             batches = iter(self.loader)
             first = list(itertools.islice(batches, 1))
         yield from first
-        yield from batches
+        if not self.draws:
+            yield from batches
+            return
+        while True:
+            with own.inside():
+                following = list(itertools.islice(batches, 1))
+            if not following:
+                return
+            yield from following
 
 
 def tensors_of(batch: Batch) -> Iterator[Tensor]:

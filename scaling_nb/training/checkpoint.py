@@ -24,6 +24,7 @@ from .trainer import CurvePiece, Snapshot
 
 _log = logging.getLogger(__name__)
 VERSION = 1
+_ZIP = b"PK\x03\x04"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +105,10 @@ class Checkpoint:
             if not path.exists():
                 continue
             try:
+                # torch takes a file without this for one of its older form, another reader's job.
+                with path.open("rb") as file:
+                    if file.read(len(_ZIP)) != _ZIP:
+                        raise ValueError("it does not begin as a checkpoint does")
                 # torch reads without comparing the zip's own check sums.
                 with zipfile.ZipFile(path) as archive:
                     if damaged := archive.testzip():

@@ -13,6 +13,10 @@ class Stopped(ScalingError):
     """The sweep was cancelled: the run ended between two steps."""
 
 
+class Released(ScalingError):
+    """The job was saved between two steps and gives its device up; it goes on from there later."""
+
+
 class RunSkipped(ScalingError):
     """The run in training was skipped: it ended between two steps."""
 
@@ -39,10 +43,17 @@ class Control:
     """The orders in force. Thread-safe.
 
     A worker reads :attr:`orders` before every step, one attribute, and obeys what has changed.
+
+    Attributes
+    ----------
+    orders : Orders
+    left : bool
+        Nobody here attends to training any more; see :meth:`leave`.
     """
 
     def __init__(self) -> None:
         self.orders = NO_ORDERS
+        self.left = False
         self._changed = threading.Condition()
         self._listeners: tuple[Callable[[Orders], None], ...] = ()
 
@@ -57,6 +68,10 @@ class Control:
     def cancel(self) -> None:
         """End every run between two steps, paused ones too."""
         self._give(lambda orders: replace(orders, cancelled=True))
+
+    def leave(self) -> None:
+        """Attend to training no longer; what trains on other machines goes on."""
+        self.left = True
 
     def skip(self, run_id: str) -> None:
         """End this run between two steps, or never start it."""
@@ -89,6 +104,9 @@ class Control:
 
         return end
 
+    def refresh(self) -> None:
+        """Take in what is ordered elsewhere, once before every step; here all is known."""
+
     def check(self, run_id: str = "") -> None:
         """Raise `Stopped` or `RunSkipped` where that is asked for."""
         orders = self.orders
@@ -106,3 +124,13 @@ class Control:
                 )
             )
         self.check(run_id)
+
+
+class ReleasingControl(Control):
+    """Where a pause gives the device up: the job is saved, ends, and goes on elsewhere later."""
+
+    def hold(self, run_id: str = "") -> None:
+        """Raise `Released` while paused, `Stopped` or `RunSkipped` as :meth:`check` does."""
+        self.check(run_id)
+        if self.orders.paused:
+            raise Released("paused: saved, and the device is free")

@@ -30,11 +30,14 @@ class ModelSize:
     counts : ParamCounts, parameters
     flops_per_token : float, FLOP per token
         Forward and backward, as the recipe's ``flops`` choice counts it.
+    uncounted : int, parameters
+        In matrices outside the layers that the convention "matmul" knows, embeddings aside.
     """
 
     value: int | float
     counts: ParamCounts
     flops_per_token: float
+    uncounted: int = 0
 
 
 def count_params(model: nn.Module) -> ParamCounts:
@@ -58,6 +61,22 @@ def count_params(model: nn.Module) -> ParamCounts:
         total=total,
         non_embedding=max(1, sum(trainable.values()) - embedding),
         matmul=matmul or total,
+    )
+
+
+def uncounted_params(model: nn.Module) -> int:
+    """Return the parameters in matrices that are in no layer known to multiply, or to look up."""
+    known = (*_MATMUL_LAYERS, nn.Embedding, nn.EmbeddingBag)
+    found = {
+        id(p)
+        for module in model.modules()
+        if isinstance(module, known)
+        for p in module.parameters(recurse=False)
+    }
+    return sum(
+        p.numel()
+        for p in model.parameters()
+        if p.requires_grad and p.ndim >= 2 and id(p) not in found
     )
 
 
@@ -92,7 +111,14 @@ def _own_count(model: nn.Module) -> int | None:
     own = getattr(model, "num_params", None)
     if own is None:
         return None
-    count = own() if callable(own) else own
+    try:
+        count = own() if callable(own) else own
+    except Exception as error:
+        raise RecipeError(
+            f"{type(model).__name__}.num_params() failed: {type(error).__name__}: {error}. It is "
+            "called without arguments and must return a positive int; without the method, "
+            "parameters are counted."
+        ) from error
     if isinstance(count, bool) or not isinstance(count, int) or count <= 0:
         raise RecipeError(
             f"{type(model).__name__}.num_params() returned {count!r}. It must return a positive "
@@ -107,8 +133,10 @@ def count_flops(
     tokens: int,
     loss_of_batch: LossOfBatch,
     choice: FlopChoice,
-) -> tuple[ParamCounts, float]:
-    """Count one size: (N under every convention, FLOP per token forward and backward).
+) -> tuple[ParamCounts, float, int]:
+    """Count one size: (N under every convention, FLOP per token, parameters left uncounted).
+
+    FLOP are those of forward and backward; uncounted are matrices of :func:`uncounted_params`.
 
     Counted on the ``meta`` device, where nothing is computed and every attention kernel is
     decomposed into the products that the counter knows; on the CPU it misses them.
@@ -123,9 +151,9 @@ def count_flops(
     try:
         with torch.device("meta"):
             model = build()
-        counts = count_params(model)
+        counts, unknown = count_params(model), uncounted_params(model)
         if choice == "counted":
-            return counts, _counted_on_meta(model, batch, loss_of_batch) / tokens
+            return counts, _counted_on_meta(model, batch, loss_of_batch) / tokens, unknown
     except RecipeError:
         raise
     except Exception as error:
@@ -137,15 +165,15 @@ def count_flops(
                 stacklevel=2,
             )
         model = build()
-        counts = count_params(model)
+        counts, unknown = count_params(model), uncounted_params(model)
     if callable(choice):
         per_token = float(choice(model if not _is_meta(model) else build(), batch))
         if not 0 < per_token < float("inf"):
             raise RecipeError(
                 f"flops(model, batch) returned {per_token}. Return FLOP per token, > 0."
             )
-        return counts, per_token
-    return counts, 6.0 * counts.total
+        return counts, per_token, unknown
+    return counts, 6.0 * counts.total, unknown
 
 
 def _counted_on_meta(model: nn.Module, batch: Batch, loss_of_batch: LossOfBatch) -> float:

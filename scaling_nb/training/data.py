@@ -14,9 +14,7 @@ Every run of a sweep is evaluated on the same batches.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import math
 from collections.abc import Callable, Mapping, Sized
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,11 +24,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import (
-    BatchSampler,
     DataLoader,
     IterableDataset,
     RandomSampler,
-    SequentialSampler,
     default_collate,
 )
 
@@ -43,16 +39,23 @@ from .batches import (
     TokenWindows,
     infer_tokens_per_sample,
     n_samples,
-    seeded_globals,
-    tensors_of,
 )
-
-HELD_OUT = 0.05
-"""Share of the data that is held out where no ``eval_dataset`` is given."""
+from .data_hash import HASHED_ROWS, content_of, hash_arrays, hash_batches
+from .fingerprint import describe
+from .generators import host_generators, seeded_globals
+from .loaders import (
+    HELD_OUT,
+    KEPT,
+    SPLIT_SEED,
+    affordable,
+    is_reshapable,
+    order_of,
+    refuse_changing,
+    refuse_shuffled,
+)
 
 DEFAULT_CONTEXT = 128
 _CONTEXT_NAMES = ("context", "context_length", "block_size", "seq_len", "max_seq_len", "n_ctx")
-_SPLIT_SEED = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,10 +122,10 @@ def prepare_data(
                 f"{type(eval_dataset).__name__}. Give held-out token ids as an array too."
             )
         return _prepare_tokens(tokens, held_out, batch_size, context, eval_tokens)
-    if isinstance(dataset, IterableDataset | DataLoader) and not _is_reshapable(dataset):
+    if isinstance(dataset, IterableDataset | DataLoader) and not is_reshapable(dataset):
         return _prepare_stream(dataset, eval_dataset, batch_size, tokens_per_sample, eval_tokens)
     # Seeded: a data set may draw (augmentation), and the held-out batches must be the same.
-    with seeded_globals(_SPLIT_SEED):
+    with seeded_globals(SPLIT_SEED):
         return _prepare_indexed(dataset, eval_dataset, batch_size, tokens_per_sample, eval_tokens)
 
 
@@ -178,7 +181,7 @@ def _prepare_tokens(
         eval_batches=tuple((w[:, :-1], w[:, 1:]) for w in gathered),
         tokens_per_sample=context,
         is_tokens=True,
-        fingerprint=_hash_arrays(tokens, held_out),
+        fingerprint=hash_arrays(tokens, held_out),
     )
 
 
@@ -190,15 +193,17 @@ def _prepare_indexed(
     eval_tokens: int,
 ) -> PreparedData:
     shuffle, collate, workers = True, None, 0
+    options: dict[str, Any] = {}
     if isinstance(dataset, DataLoader):
         shuffle = isinstance(dataset.sampler, RandomSampler)
         collate, workers = dataset.collate_fn, dataset.num_workers
         batch_size = dataset.batch_size or batch_size
+        options = {name: value for name in KEPT if (value := getattr(dataset, name)) is not None}
         dataset = dataset.dataset
     n = len(dataset)
     order = np.arange(n)
     if eval_dataset is None:
-        order = np.random.default_rng(_SPLIT_SEED).permutation(n)
+        order = np.random.default_rng(SPLIT_SEED).permutation(n)
         cut = max(1, int(HELD_OUT * n))
         eval_rows, order = order[:cut], np.sort(order[cut:])
     if len(order) < batch_size:
@@ -206,8 +211,10 @@ def _prepare_indexed(
             f"the data set has {len(order)} training samples, fewer than one batch of "
             f"{batch_size}. Give more data or a smaller batch_size."
         )
-    spread = order[np.linspace(0, len(order) - 1, min(len(order), _HASHED_ROWS)).astype(int)]
+    spread = order[np.linspace(0, len(order) - 1, min(len(order), HASHED_ROWS)).astype(int)]
+    before = host_generators()
     sample = (collate or default_collate)([dataset[int(i)] for i in spread])
+    draws = not torch.equal(before, host_generators())
     per_sample = tokens_per_sample or infer_tokens_per_sample(sample)
     n_eval = max(1, eval_tokens // per_sample)
     if eval_dataset is None:
@@ -223,11 +230,23 @@ def _prepare_indexed(
             collate_fn=collate,
             num_workers=workers,
             shuffle=shuffle,
+            draws=draws,
+            loader_options=options,
         ),
         eval_batches=held_out,
         tokens_per_sample=per_sample,
         is_tokens=False,
-        fingerprint=_hash_batches(type(dataset).__name__, n, [sample, *held_out]),
+        fingerprint=hash_batches(
+            [
+                type(dataset).__name__,
+                n,
+                shuffle,
+                batch_size,
+                describe(collate),
+                content_of(dataset),
+            ],
+            [sample, *held_out],
+        ),
     )
 
 
@@ -241,8 +260,13 @@ def _prepare_stream(
     loader = dataset
     if not isinstance(dataset, DataLoader):
         loader = DataLoader(dataset, batch_size=batch_size, drop_last=True)
-    with seeded_globals(_SPLIT_SEED):
-        first = list(itertools.islice(iter(loader), 1))
+    with seeded_globals(SPLIT_SEED):
+        batches = iter(loader)
+        first = list(itertools.islice(batches, 1))
+        # From the second on: the first one has the loader draw its own order, too.
+        before = host_generators()
+        next(batches, None)
+        draws = not torch.equal(before, host_generators())
         if not first:
             raise DataError("the data set yields no batch. Give data, or a smaller batch_size.")
         per_sample = tokens_per_sample or infer_tokens_per_sample(first[0])
@@ -252,10 +276,12 @@ def _prepare_stream(
             put_aside = 0
             held_out = _eval_batches(eval_dataset, batch_size, None, eval_tokens // per_sample)
         else:
-            _refuse_shuffled(loader)
-            n_eval = _affordable(loader, n_eval)
+            refuse_shuffled(loader)
+            n_eval = affordable(loader, n_eval)
             held_out = tuple(itertools.islice(iter(loader), n_eval))
             put_aside = len(held_out)
+    if eval_dataset is None:
+        refuse_changing(loader, held_out)
     length = len(loader) - put_aside if isinstance(loader.dataset, Sized) else None
     return PreparedData(
         source=StreamBatches(
@@ -263,42 +289,15 @@ def _prepare_stream(
             put_aside=put_aside,
             tokens_per_step=tokens_per_step,
             unique_tokens=None if length is None else length * tokens_per_step,
+            draws=draws,
         ),
         eval_batches=held_out,
         tokens_per_sample=per_sample,
         is_tokens=False,
-        fingerprint=_hash_batches(type(loader.dataset).__name__, length, [*first, *held_out]),
+        fingerprint=hash_batches(
+            [type(loader.dataset).__name__, length, *order_of(loader)], [*first, *held_out]
+        ),
     )
-
-
-def _is_reshapable(dataset: Any) -> bool:
-    """Whether a DataLoader's batches can be made anew over a part of its data set."""
-    return (
-        isinstance(dataset, DataLoader)
-        and not isinstance(dataset.dataset, IterableDataset)
-        and isinstance(dataset.sampler, RandomSampler | SequentialSampler)
-        and dataset.batch_size is not None
-    )
-
-
-def _affordable(loader: DataLoader[Any], n_eval: int) -> int:
-    """Hold out no more than 5% of a loader that knows its length."""
-    if isinstance(loader.dataset, Sized):
-        return max(1, min(n_eval, math.floor(HELD_OUT * len(loader))))
-    return n_eval
-
-
-def _refuse_shuffled(loader: DataLoader[Any]) -> None:
-    if isinstance(loader.dataset, IterableDataset):
-        return
-    shuffles = not isinstance(loader.sampler, SequentialSampler)
-    if shuffles or type(loader.batch_sampler) is not BatchSampler:
-        own = loader.sampler if shuffles else loader.batch_sampler
-        raise DataError(
-            f"nothing can be held out of a DataLoader with its own sampler "
-            f"({type(own).__name__}): its first batches may differ from pass to pass. "
-            "Give eval_dataset=."
-        )
 
 
 def _eval_batches(
@@ -354,8 +353,7 @@ def _check_supported(name: str, data: Any) -> None:
             f"{name} is a {type(data).__name__} of {len(data)} tensors. Give "
             "torch.utils.data.TensorDataset(X, Y), which yields (inputs, targets)."
         )
-    module = type(data).__module__.split(".")[0]
-    if module == "datasets" and getattr(data, "format", {"type": "torch"}).get("type") != "torch":
+    if type(data).__module__.split(".")[0] == "datasets" and _format_of(data) != "torch":
         raise DataError(
             f"{name} is a HuggingFace data set whose format is not torch: its samples are lists. "
             f'Give {name}.with_format("torch").'
@@ -371,24 +369,9 @@ def _check_supported(name: str, data: Any) -> None:
         raise DataError(f"{name} is empty. Give at least one batch of samples.")
 
 
-_HASHED_WHOLE = 2**26
-_HASHED_ROWS = 64
-
-
-def _hash_arrays(*arrays: NDArray[np.integer]) -> str:
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(f"{array.dtype}{array.shape}".encode())
-        if array.nbytes > _HASHED_WHOLE:
-            # A memmap of terabytes: 1024 pages spread over it, first and last among them.
-            starts = np.linspace(0, len(array) - 4096, 1024).astype(int)
-            array = np.concatenate([array[s : s + 4096] for s in starts])
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()[:12]
-
-
-def _hash_batches(name: str, length: int | None, batches: list[Batch]) -> str:
-    digest = hashlib.sha256(f"{name}{length}".encode())
-    for tensor in tensors_of(batches):
-        digest.update(tensor.detach().contiguous().cpu().float().numpy().tobytes())
-    return digest.hexdigest()[:12]
+def _format_of(data: Any) -> str | None:
+    """Return the format of a HuggingFace data set, one that streams included."""
+    if hasattr(data, "format"):
+        found: str | None = data.format.get("type")
+        return found
+    return getattr(getattr(data, "_formatting", None), "format_type", None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import torch
@@ -36,12 +37,20 @@ def choose_device(device: torch.device | str | None) -> torch.device:
     return chosen
 
 
-def worker_devices(device: torch.device) -> list[torch.device]:
-    """Return the device of each worker: every GPU, or the named one; the CPU once per core."""
+def worker_devices(device: torch.device, per_run: int = 1) -> list[torch.device]:
+    """Return the device of each worker: every GPU, or the named one; the CPU once per core.
+
+    Parameters
+    ----------
+    device : torch.device
+    per_run : int
+        Devices that train one run together: a worker has that many from the one named on.
+    """
     if device.type == "cpu":
-        return [device] * cpu_count()
+        return [device] * max(1, cpu_count() // per_run)
     if str(device) == "cuda":
-        return [torch.device("cuda", i) for i in range(torch.cuda.device_count())]
+        last = max(1, torch.cuda.device_count() - per_run + 1)
+        return [torch.device("cuda", i) for i in range(0, last, per_run)]
     return [device]
 
 
@@ -63,20 +72,24 @@ def free_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     free = int(psutil.virtual_memory().available)
-    for limit, used in _CGROUP_FILES:
+    for folder, limit, used, cache in _CGROUP_FILES:
         try:
-            with open(limit) as top, open(used) as now:
-                free = min(free, int(top.read()) - int(now.read()))
+            top, now = (int((folder / name).read_text()) for name in (limit, used))
+            # Pages of files that were read, which the kernel gives back when they are wanted.
+            stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+            free = min(free, top - now + int(stat.get(cache, 0)))
         except (OSError, ValueError):
             continue
     return max(0, free)
 
 
 _CGROUP_FILES = (
-    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    (Path("/sys/fs/cgroup"), "memory.max", "memory.current", "inactive_file"),
     (
-        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-        "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+        Path("/sys/fs/cgroup/memory"),
+        "memory.limit_in_bytes",
+        "memory.usage_in_bytes",
+        "total_inactive_file",
     ),
 )
 

@@ -7,17 +7,31 @@ same seed and takes the same step, so nothing else is sent.
 
 from __future__ import annotations
 
+import datetime
+import importlib.util
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import RecipeError, ScalingError
 from .batches import Batch, n_samples
+from .control import Control, Orders, Released, ReleasingControl
 from .memory import split
+
+T = TypeVar("T")
+_PATIENCE = datetime.timedelta(days=30)
+"""How long a rank waits for the others: they may have nothing to do. Whoever launched them sees
+to those that died."""
+
+
+_NO_ACCELERATE = (
+    "a run on several devices needs Accelerate, which is not installed. "
+    "pip install 'scaling_nb[distributed]'"
+)
 
 
 class WrongWorld(ScalingError):
@@ -38,6 +52,7 @@ class Ranks:
     world: int
     device: torch.device
     _accelerator: Any = field(repr=False)
+    _talk: Any = field(repr=False)
 
     @classmethod
     def join(cls, world: int, *, cpu: bool) -> Self:
@@ -55,12 +70,12 @@ class Ranks:
             raise WrongWorld(_wrong_world(found, world))
         try:
             from accelerate import Accelerator
+            from accelerate.utils import InitProcessGroupKwargs
         except ImportError as error:
-            raise ScalingError(
-                "a run on several devices needs Accelerate, which is not installed. "
-                "pip install 'scaling_nb[distributed]'"
-            ) from error
-        accelerator = Accelerator(cpu=cpu)
+            raise ScalingError(_NO_ACCELERATE) from error
+        accelerator = Accelerator(
+            cpu=cpu, kwargs_handlers=[InitProcessGroupKwargs(timeout=_PATIENCE)]
+        )
         if accelerator.num_processes != world:
             raise WrongWorld(_wrong_world(accelerator.num_processes, world))
         return cls(
@@ -68,6 +83,7 @@ class Ranks:
             world=world,
             device=accelerator.device,
             _accelerator=accelerator,
+            _talk=torch.distributed.new_group(backend="gloo", timeout=_PATIENCE),
         )
 
     def part(self, batch: Batch) -> Batch:
@@ -106,9 +122,42 @@ class Ranks:
         total: Tensor = self._accelerator.reduce(tensor, reduction="sum")
         return total
 
+    def told(self, orders: Orders, source: Orders) -> Orders:
+        """Return rank 0's `source` on every rank, or `orders` where that has not changed.
+
+        Over the CPU: a GPU that is asked would have to stop.
+        """
+        news = torch.tensor([source is not orders], dtype=torch.int32)
+        torch.distributed.broadcast(news, src=0, group=self._talk)
+        if not news.item():
+            return orders
+        box = [source]
+        torch.distributed.broadcast_object_list(box, src=0, group=self._talk)
+        return box[0]
+
+    def share(self, value: T) -> T:
+        """Return rank 0's `value`, any picklable object, on every rank."""
+        box = [value]
+        torch.distributed.broadcast_object_list(box, src=0, group=self._talk)
+        return box[0]
+
     def leave(self) -> None:
-        """Part from the other ranks."""
+        """Part from the other ranks, once all are there: one that goes first breaks the rest."""
+        torch.distributed.barrier(group=self._talk)
+        torch.distributed.destroy_process_group(self._talk)
         self._accelerator.end_training()
+
+
+def check_devices(devices: int, device: torch.device, batch_size: int) -> None:
+    """Raise where `devices` cannot train one run together, before anything is launched."""
+    check_divisible(batch_size, devices)
+    if importlib.util.find_spec("accelerate") is None:
+        raise RecipeError(f"devices={devices}: {_NO_ACCELERATE}")
+    if device.type == "cuda" and torch.cuda.device_count() < devices:
+        raise RecipeError(
+            f"devices={devices} were asked for, but {torch.cuda.device_count()} CUDA devices are "
+            'here. Ask for fewer, or give device="cpu".'
+        )
 
 
 def check_divisible(batch_size: int, world: int) -> None:
@@ -125,3 +174,37 @@ def _wrong_world(found: int, world: int) -> str:
         f"{found} process{'es' * (found != 1)} joined where {world} were asked for. Launch with "
         f"torchrun --nproc-per-node {world}."
     )
+
+
+class SharedControl(ReleasingControl):
+    """Orders that all ranks take in before the same step. Not thread-safe: one for each rank.
+
+    Parameters
+    ----------
+    ranks : Ranks
+    source : Control
+        Where orders arrive on rank 0; the other ranks' is not looked at.
+
+    Attributes
+    ----------
+    broken : bool
+        Set on a rank that has gone another way than the others, such as past a failed run: the
+        job must end, and go on from its checkpoint with all of them.
+    """
+
+    def __init__(self, ranks: Ranks, source: Control) -> None:
+        super().__init__()
+        self._ranks, self._source = ranks, source
+        self.broken = False
+
+    def refresh(self) -> None:
+        """Take in what rank 0 has been told; all ranks must call it alike."""
+        if self.broken:
+            raise Released("a run failed on one device: the others must follow")
+        self.orders = self._ranks.told(self.orders, self._source.orders)
+
+    def check(self, run_id: str = "") -> None:
+        """Raise as :meth:`Control.check` does, and `Released` where the ranks have parted."""
+        if self.broken:
+            raise Released("a run failed on one device: the others must follow")
+        super().check(run_id)

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..errors import RecipeError
 from .devices import use_one_thread
-from .trainer import CurvePiece, Diverged, Trainable, Trainer, own_generator
+from .trainer import CurvePiece, Diverged, Trainable, Trainer
 
 FIRST_RATE = 3e-3
 FACTOR = 2.0
@@ -112,7 +112,7 @@ def _final_loss(
     def keep(piece: CurvePiece) -> None:
         losses.extend(piece.loss.tolist())
 
-    with use_one_thread(), own_generator(recipe, 0):
+    with use_one_thread():
         trainer = Trainer(recipe, value, seed=0, lr=rate)
         try:
             trainer.train(steps, steps, report=keep, check=check)

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ScalingError
-from .batches import Batch, move, n_samples, seeded_globals
+from .batches import Batch, move, n_samples
+from .generators import seeded_globals
 
 MOMENTS = 4
 """Copies of the weights in training: weights, gradients and AdamW's two moments."""

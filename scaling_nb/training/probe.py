@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import RecipeError, ScalingWarning
-from .batches import Batch, host_generators, n_samples, seeded_globals
+from .batches import Batch, n_samples
 from .counting import count_params, describe_tensor
+from .generators import host_generators, seeded_globals
 
 LossFn = Callable[[Any, Any], Tensor]
 StepFn = Callable[[nn.Module, Batch], Tensor]

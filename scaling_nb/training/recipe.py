@@ -19,11 +19,13 @@ from ..cost import StepCost
 from ..errors import RecipeError
 from ..grid import SIZE_LADDER
 from ..records import content_hash
-from .batches import Batch, seeded_globals
+from .batches import Batch, n_samples
 from .counting import FlopChoice, ModelSize, count_flops
 from .data import PreparedData, prepare_data
 from .devices import choose_device, worker_devices
+from .distributed import check_devices
 from .fingerprint import describe
+from .generators import seeded_globals
 from .lr_range import RangeTest, interpolate_rates, range_test
 from .optimizers import OptimizerChoice, build_optimizer, check_optimizer
 from .probe import (
@@ -87,6 +89,11 @@ class Recipe:
         Most that one evaluation reads.
     device : str or torch.device, optional
         None: the first CUDA device if there is one, else the CPU.
+    devices : int
+        Devices that train each run together, data-parallel: each takes its share of every batch
+        of `batch_size`, which they must divide. Losses equal those of one device up to the order
+        of sums, so runs and plans are the same whatever their number. Needs the extra
+        ``distributed``.
 
     Raises
     ------
@@ -111,6 +118,7 @@ class Recipe:
     flops: FlopChoice = "counted"
     eval_tokens: int = 2**16
     device: torch.device = None  # type: ignore[assignment]
+    devices: int = 1
     name: str = ""
 
     data: PreparedData = field(init=False, repr=False)
@@ -152,6 +160,8 @@ class Recipe:
         )
         # Before anything runs: a stateful step_fn would describe differently afterwards.
         put(self, "_parts", self._described())
+        if self.devices > 1:
+            check_devices(self.devices, self.device, n_samples(self.sample_batch()))
         smallest, probed = self._probe_smallest()
         put(self, "smallest", smallest)
         put(self, "probed", probed)
@@ -167,7 +177,8 @@ class Recipe:
 
     def _check_arguments(self) -> None:
         put = object.__setattr__
-        for name, least in (("batch_size", 1), ("eval_tokens", 1), ("warmup_steps", 0)):
+        whole = (("batch_size", 1), ("eval_tokens", 1), ("warmup_steps", 0), ("devices", 1))
+        for name, least in whole:
             put(self, name, _whole(name, getattr(self, name), least))
         if self.tokens_per_sample is not None:
             put(self, "tokens_per_sample", _whole("tokens_per_sample", self.tokens_per_sample, 1))
@@ -285,7 +296,7 @@ class Recipe:
     def _inspect(self, value: int | float) -> ModelSize | RecipeError:
         try:
             with seeded_globals(0):
-                counts, per_token = count_flops(
+                counts, per_token, unknown = count_flops(
                     lambda: self.build(value),
                     self.sample_batch(),
                     self.tokens_per_step,
@@ -296,7 +307,7 @@ class Recipe:
             return error
         except Exception as error:
             return RecipeError(f"{type(error).__name__}: {error}")
-        return ModelSize(value=value, counts=counts, flops_per_token=per_token)
+        return ModelSize(value=value, counts=counts, flops_per_token=per_token, uncounted=unknown)
 
     def learning_rates(self, values: Sequence[int | float]) -> dict[int | float, float | None]:
         """Return the peak rate of each size; None where the user's optimizer function decides.
@@ -333,10 +344,10 @@ class Recipe:
         return rate
 
     def measure_step(
-        self, value: int | float, *, lr: float | None = None, workers: int = 1
+        self, value: int | float, *, lr: float | None = None, workers: int = 1, beside: int = 0
     ) -> StepCost:
         """Time a few real steps of one size; see ``scaling_nb.training.timing``."""
-        return measure_step(self, value, lr=lr, workers=workers)
+        return measure_step(self, value, lr=lr, workers=workers, beside=beside)
 
     def can_branch(self, n_steps: int) -> bool:
         """Whether a run of `n_steps` can be a branch of a longer run's trunk."""
@@ -344,8 +355,8 @@ class Recipe:
 
     @property
     def default_workers(self) -> int:
-        """Runs that train at once: one per GPU, or one per core."""
-        return len(worker_devices(self.device))
+        """Runs that train at once: one per GPU, or one per core; fewer where a run has several."""
+        return len(worker_devices(self.device, self.devices))
 
     @property
     def recipe_id(self) -> str:

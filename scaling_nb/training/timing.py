@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import statistics
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier
+from threading import Barrier, Event, Thread
 
 import psutil
 import torch
 
 from ..cost import StepCost
 from .devices import use_one_thread
-from .trainer import Trainable, Trainer, own_generator
+from .trainer import Trainable, Trainer
 
 _WARM_STEPS = 3
 _LEAST_STEPS = 8
@@ -21,12 +23,19 @@ _ENOUGH_SECONDS = 0.5
 
 
 def measure_step(
-    recipe: Trainable, value: int | float, *, lr: float | None, workers: int = 1
+    recipe: Trainable, value: int | float, *, lr: float | None, workers: int = 1, beside: int = 0
 ) -> StepCost:
-    """Time real steps of one size with `workers` training at once; nothing of it is kept."""
+    """Time real steps of one size with `workers` training at once; nothing of it is kept.
+
+    Parameters
+    ----------
+    beside : int
+        Cores that other processes will keep busy meanwhile.
+    """
     workers = 1 if recipe.probed.draws_random else workers
     together = Barrier(workers)
-    with ThreadPoolExecutor(workers) as pool:
+    beside = beside if recipe.device.type == "cpu" else 0
+    with ThreadPoolExecutor(workers) as pool, _busy_cores(beside):
         costs = list(pool.map(lambda i: _measure(recipe, value, lr, i, together), range(workers)))
     steps = [s for cost in costs for s in cost[0]]
     quartiles = statistics.quantiles(steps, n=4)
@@ -38,11 +47,41 @@ def measure_step(
     )
 
 
+@contextlib.contextmanager
+def _busy_cores(n: int) -> Iterator[None]:
+    """Keep cores busy with products that leave Python alone, as other processes would.
+
+    A core by itself is faster than one whose neighbours work: they share caches and clock.
+    """
+    end = Event()
+
+    def work() -> None:
+        with use_one_thread():
+            a = torch.ones(_PRODUCT, _PRODUCT)
+            b = torch.empty_like(a)
+            while not end.is_set():
+                torch.mm(a, a, out=b)
+
+    threads = [Thread(target=work, name=f"busy-{i}", daemon=True) for i in range(n)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        end.set()
+        for thread in threads:
+            thread.join()
+
+
+_PRODUCT = 768
+"""Rows of a product: some milliseconds in which the interpreter is free."""
+
+
 def _measure(
     recipe: Trainable, value: int | float, lr: float | None, seed: int, together: Barrier
 ) -> tuple[list[float], float, int]:
     on_gpu = recipe.device.type == "cuda"
-    with use_one_thread(), own_generator(recipe, seed):
+    with use_one_thread():
         gc.collect()
         if on_gpu:
             torch.cuda.reset_peak_memory_stats(recipe.device)
@@ -58,7 +97,9 @@ def _measure(
             seconds.append(time.perf_counter() - began)
         began = time.perf_counter()
         trainer.evaluate()
-        return seconds, time.perf_counter() - began, used
+        took = time.perf_counter() - began
+        # Held-out batches may be larger than training batches.
+        return seconds, took, max(used, _memory(recipe, on_gpu) - before)
 
 
 def _memory(recipe: Trainable, on_gpu: bool) -> int:

@@ -17,17 +17,11 @@ from torch import Tensor, nn
 
 from ..errors import DataError, RecipeError, ScalingError
 from ..records import content_hash
-from .batches import (
-    Batch,
-    host_generators,
-    move,
-    n_samples,
-    restore_host_generators,
-    seeded_globals,
-)
+from .batches import Batch, move, n_samples
 from .counting import describe_tensor
 from .data import PreparedData
 from .distributed import Ranks
+from .generators import OwnGenerators
 from .memory import split
 from .probe import ProbeResult
 from .schedules import ScheduleName, lr_factor
@@ -101,22 +95,8 @@ def seed_of(trunk_id: str) -> int:
     return int(content_hash(trunk_id, length=8), 16)
 
 
-@contextlib.contextmanager
-def own_generator(recipe: Trainable, seed: int) -> Iterator[None]:
-    """Train alone, with the global generator seeded, where a step draws from that generator.
-
-    All threads share it, so runs with dropout take turns in one process; others are let through.
-    """
-    if not recipe.probed.draws_random:
-        yield
-        return
-    with seeded_globals(seed), torch.random.fork_rng():
-        torch.manual_seed(seed)
-        yield
-
-
 class Trainer:
-    """One model's weights, optimizer and place in the data.
+    """One model's weights, optimizer, place in the data and, where steps draw, generators.
 
     Not thread-safe: one thread trains one trainer. The same (recipe, size, seed, lr) gives the
     same losses bit for bit, on any number of workers.
@@ -157,6 +137,8 @@ class Trainer:
         self.model = recipe.build_seeded(value, seed).to(self.device)
         self.optimizer = recipe.build_optimizer(self.model, lr)
         self.peak_rates = [float(group["lr"]) for group in self.optimizer.param_groups]
+        # For steps that draw, as dropout does; all threads share the generators, by turns.
+        self.own = OwnGenerators(seed, self.device) if recipe.probed.draws_random else None
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.step = 0
         self.tokens_seen = 0
@@ -193,12 +175,22 @@ class Trainer:
         try:
             while self.step < until:
                 check()
+                if self.own is not None:
+                    self.own.enter()
                 self._take_step(n_steps)
+                if self.own is not None:
+                    self.own.let_others()
                 if time.perf_counter() - last_flush > FLUSH_SECONDS:
                     self.flush()
                     last_flush = time.perf_counter()
         finally:
+            self.step_out()
             self.flush()
+
+    def step_out(self) -> None:
+        """Let others draw random numbers: nothing is trained for a while."""
+        if self.own is not None:
+            self.own.leave()
 
     def _take_step(self, n_steps: int) -> None:
         recipe = self.recipe
@@ -255,6 +247,17 @@ class Trainer:
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach().reshape(())
 
+    @property
+    def divided(self) -> str:
+        """How a batch is divided, in words; empty where it is computed whole."""
+        world = 1 if self.ranks is None else self.ranks.world
+        parts = [
+            f"trained on {world} devices together" * (world > 1),
+            f"each batch computed in {self.micro_batches} pieces, for memory"
+            * (self.micro_batches > 1),
+        ]
+        return "; ".join(part for part in parts if part)
+
     def flush(self) -> None:
         """Report the losses of all steps taken; raise `Diverged` where one is not finite."""
         self._flush(self._report)
@@ -280,35 +283,44 @@ class Trainer:
     def evaluate(self) -> float:
         """Return the held-out loss, nats per token: the mean over the fixed held-out batches."""
         self.model.eval()
-        total, count = 0.0, 0
+        total, count = 0.0, 0.0
         losses, weights = [], []
         source = self.recipe.data.source
         rows = source.tokens_per_step / self.recipe.data.tokens_per_sample / self.micro_batches
-        for whole in self.recipe.data.eval_batches:
+        whole_batches = self.recipe.data.eval_batches
+        if self.ranks is not None:
+            whole_batches = whole_batches[self.ranks.rank :: self.ranks.world]
+        for whole in whole_batches:
             pieces = math.ceil(n_samples(whole) / rows) if self.micro_batches > 1 else 1
             for batch in split(whole, pieces):
-                losses.append(self.recipe.loss(self.model, move(batch, self.device)).reshape(()))
+                with self.own.inside() if self.own else contextlib.nullcontext():
+                    loss = self.recipe.loss(self.model, move(batch, self.device))
+                losses.append(loss.reshape(()))
                 weights.append(n_samples(batch))
-        for loss, weight in zip(torch.stack(losses).double().tolist(), weights, strict=True):
-            total += loss * weight
+        found = torch.stack(losses).double().tolist() if losses else []
+        for value, weight in zip(found, weights, strict=True):
+            total += value * weight
             count += weight
+        if self.ranks is not None:
+            sums = torch.tensor([total, count], dtype=torch.float64, device=self.device)
+            total, count = self.ranks.sum(sums).tolist()
         self.model.train()
-        loss = total / count
-        if not math.isfinite(loss):
-            raise Diverged(f"the held-out loss is {loss}. Try half the learning rate.")
-        return loss
+        mean = total / count
+        if not math.isfinite(mean):
+            raise Diverged(f"the held-out loss is {mean}. Try half the learning rate.")
+        return mean
 
     def snapshot(self, *, copied: bool = True) -> Snapshot:
         """Return everything that decides the next step; a copy, or what the next step changes."""
-        on_gpu = self.device.type == "cuda"
+        host, device = self.own.saved() if self.own else (torch.zeros(0), None)
         model, optimizer = self.model.state_dict(), self.optimizer.state_dict()
         return Snapshot(
             model=copy.deepcopy(model) if copied else model,
             optimizer=copy.deepcopy(optimizer) if copied else optimizer,
             step=self.step,
             tokens_seen=self.tokens_seen,
-            generator=host_generators() if self.recipe.probed.draws_random else torch.zeros(0),
-            device_generator=torch.cuda.get_rng_state(self.device) if on_gpu else None,
+            generator=host,
+            device_generator=device,
         )
 
     def restore(self, snapshot: Snapshot) -> None:
@@ -317,7 +329,5 @@ class Trainer:
         self.optimizer.load_state_dict(copy.deepcopy(dict(snapshot.optimizer)))
         self.step, self.tokens_seen = snapshot.step, snapshot.tokens_seen
         self._batches = self.recipe.data.source.batches(self.seed, start=self.step)
-        if self.recipe.probed.draws_random:
-            restore_host_generators(snapshot.generator)
-        if snapshot.device_generator is not None:
-            torch.cuda.set_rng_state(snapshot.device_generator, self.device)
+        if self.own is not None:
+            self.own.restore(snapshot.generator, snapshot.device_generator)

@@ -17,11 +17,12 @@ import torch
 from ..events import Event, RunFailed, RunFinished, RunStarted, StepLogged, StorageFailed
 from ..records import RunSpec
 from .checkpoint import Checkpoint, Saved
-from .control import NO_ORDERS, Control, RunSkipped, Stopped
+from .control import NO_ORDERS, Control, Released, RunSkipped, Stopped
+from .distributed import Ranks
 from .memory import OutOfMemory, is_out_of_memory
 from .outcomes import failed, left_out, run_record
 from .schedules import cooldown_start
-from .trainer import CurvePiece, Snapshot, Trainable, Trainer, own_generator, seed_of
+from .trainer import CurvePiece, Snapshot, Trainable, Trainer, seed_of
 
 Emit = Callable[[Event], None]
 
@@ -41,6 +42,7 @@ def train_trunk(
     every: float = CHECKPOINT_SECONDS,
     micro_batches: int = 1,
     more_follow: bool = False,
+    ranks: Ranks | None = None,
 ) -> None:
     """Train the runs of one trunk and emit what happens; an error in one run fails that run.
 
@@ -62,17 +64,20 @@ def train_trunk(
         Pieces that each batch is computed in.
     more_follow : bool
         Whether a later job continues this trunk: its last checkpoint is then left.
+    ranks : Ranks, optional
+        The processes that train this job together; all of them call this.
 
     Raises
     ------
     Stopped
         After the unfinished runs were reported as cancelled.
+    Released
+        The job was saved, and nothing was reported of the runs that have not ended.
     OutOfMemory
         The job may be tried again; nothing was reported of the runs that have not ended.
     """
     job = _TrunkJob(recipe, specs, emit, control or Control(), checkpoint, every, more_follow)
-    with own_generator(recipe, seed_of(specs[0].trunk_id)):
-        job.train(device, micro_batches)
+    job.train(device, micro_batches, ranks)
 
 
 class _TrunkJob:
@@ -109,15 +114,19 @@ class _TrunkJob:
             self.sink_failed = True
             raise
 
-    def train(self, device: torch.device | None, micro_batches: int) -> None:
+    def train(
+        self, device: torch.device | None, micro_batches: int, ranks: Ranks | None = None
+    ) -> None:
         try:
-            self._start(device, micro_batches)
+            self._start(device, micro_batches, ranks)
             while self.todo:
                 try:
                     self._next_run()
                 except RunSkipped as reason:
                     self.emit(left_out(self.todo.pop(0), "skipped", reason))
                     self._return_to_trunk()
+        except Released:
+            raise
         except Stopped as reason:
             for spec in self.todo:
                 self.emit(left_out(spec, "cancelled", reason))
@@ -133,7 +142,7 @@ class _TrunkJob:
         if self.checkpoint is not None and not self.more_follow:
             self.checkpoint.delete()
 
-    def _start(self, device: torch.device | None, micro_batches: int) -> None:
+    def _start(self, device: torch.device | None, micro_batches: int, ranks: Ranks | None) -> None:
         first = self.todo[0]
         self.trainer = Trainer(
             self.recipe,
@@ -142,6 +151,7 @@ class _TrunkJob:
             lr=first.lr,
             device=device,
             micro_batches=micro_batches,
+            ranks=ranks,
         )
         for saved in self.checkpoint.candidates() if self.checkpoint else []:
             if self._go_on_from(saved):
@@ -170,7 +180,7 @@ class _TrunkJob:
     def _next_run(self) -> None:
         spec = self.todo[0]
         self.control.check(spec.run_id)
-        self.emit(RunStarted(spec=spec))
+        self.emit(RunStarted(spec=spec, where=str(self.trainer.device)))
         for pieces in (self.trunk_pieces, self.branch_pieces):
             if pieces:
                 self._log(spec, CurvePiece.joined(pieces))
@@ -191,13 +201,12 @@ class _TrunkJob:
         try:
             self._train(self.branch_pieces, until=spec.n_steps)
             loss = self.trainer.evaluate()
-        except (Stopped, RunSkipped):
+        except (Stopped, Released, RunSkipped):
             raise
         except Exception as error:
             if self.sink_failed or is_out_of_memory(error):
                 raise
             return failed(spec, error)
-        pieces = self.trainer.micro_batches
         return RunFinished(
             run=run_record(
                 spec,
@@ -205,7 +214,7 @@ class _TrunkJob:
                 loss=loss,
                 tokens_seen=self.trainer.tokens_seen,
                 seconds=time.perf_counter() - self.began,
-                message=f"each batch computed in {pieces} pieces, for memory" * (pieces > 1),
+                message=self.trainer.divided,
             )
         )
 
@@ -225,7 +234,9 @@ class _TrunkJob:
 
     def _obey(self) -> None:
         """Save now and then, and do what a person asks; runs before every step."""
+        self.control.refresh()
         if self.control.orders is not NO_ORDERS:
+            self.trainer.step_out()
             run_id = self.todo[0].run_id
             if self.control.orders.paused and not self.control.orders.cancelled:
                 self._save()

@@ -25,8 +25,9 @@ from ..fit import (
 from ..plots.diagnostics import plot_residuals
 from ..plots.frontier import plot_frontier
 from ..plots.isoflop import plot_isoflop
-from ..plots.style import INK, axis, colour, figure
+from ..plots.style import INK, axis, colour, figure, flop
 from ..records import RunTable
+from .asked import Asked
 
 Method = Literal["isoflop", "log-huber", "mse"]
 METHODS: Mapping[str, Method] = {
@@ -34,8 +35,18 @@ METHODS: Mapping[str, Method] = {
     "Approach 3 · log-Huber": "log-huber",
     "Approach 3 · least squares": "mse",
 }
-QUICK_RESAMPLES = 100
+QUICK_RESAMPLES = 40
+"""Enough to see the band move; the whole sample follows when it is still."""
+_POINTS, _QUICK_POINTS = 33, 13
 RESAMPLES = 1000
+
+
+NARROW: Mapping[str, object] = {
+    "margin": {"l": 60, "r": 10, "t": 36, "b": 45},
+    "title_font_size": 13,
+    "legend": {"orientation": "h", "x": 0, "y": -0.3, "yanchor": "top"},
+}
+"""Layout of charts side by side: the legend below, where it takes no width."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,37 +113,72 @@ class Analysis:
         return self.iso if self.question.method == "isoflop" else self.law
 
     @property
+    def asked(self) -> Asked | None:
+        """The fit, answering under the data cap and the serving load of the question."""
+        q = self.question
+        if self.fit is None:
+            return None
+        return Asked(fit=self.fit, max_tokens=q.max_tokens, inference_tokens=q.inference_tokens)
+
+    @property
+    def target(self) -> float:
+        """The budget that was asked for, FLOP."""
+        return target_of(self.runs, self.question)
+
+    @property
     def warnings(self) -> tuple[FitWarning, ...]:
         """What should be known before the answer is relied on."""
         asked = self.answer.notes if self.answer else ()
         return (*(self.fit.warnings if self.fit else ()), *asked)
 
 
-def analyse(runs: RunTable, question: Question, *, quick: bool) -> Analysis:
+def analyse(
+    runs: RunTable, question: Question, *, quick: bool, earlier: Analysis | None = None
+) -> Analysis:
     """Fit and answer; what cannot be had is None, and `problem` says why.
 
     Parameters
     ----------
     quick : bool
         Few resamples and no back-test, for while somebody drags.
+    earlier : Analysis, optional
+        Of the same runs: what does not depend on the question is taken from it.
     """
+    if not len(runs):
+        return _nothing(runs, question)
+    if earlier is not None and earlier.runs is not runs:
+        earlier = None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return _analyse(runs, question, quick)
+        return _analyse(runs, question, quick, earlier)
 
 
-def _analyse(runs: RunTable, question: Question, quick: bool) -> Analysis:
+def _nothing(runs: RunTable, question: Question) -> Analysis:
+    """Return what is left where no run counts: the excluded ones, to be taken back."""
+    found = Analysis(
+        question=question,
+        runs=runs,
+        problem="all runs are excluded, so there is nothing to fit. Take some back.",
+        final=True,
+    )
+    return dataclasses.replace(found, figures=figures_of(found))
+
+
+def _analyse(runs: RunTable, question: Question, quick: bool, earlier: Analysis | None) -> Analysis:
     resamples = QUICK_RESAMPLES if quick else RESAMPLES
     iso, problem = None, ""
-    try:
-        iso = fit_isoflop(runs, bootstrap=resamples, bias=not quick)
-    except (ScalingError, ValueError) as error:
-        problem = str(error)
+    if earlier is not None and earlier.iso is not None and (quick or earlier.final):
+        iso = earlier.iso
+    else:
+        try:
+            iso = fit_isoflop(runs, bootstrap=resamples, bias=not quick)
+        except (ScalingError, ValueError) as error:
+            problem = str(error)
     law = optimum = None
     if question.method != "isoflop":
         problem = ""
         try:
-            law, optimum = _laws(runs, question, resamples)
+            law, optimum = _laws(runs, question, resamples, earlier)
         except (ScalingError, ValueError) as error:
             problem = str(error)
     fit = iso if question.method == "isoflop" else law
@@ -142,6 +188,11 @@ def _analyse(runs: RunTable, question: Question, quick: bool) -> Analysis:
             answer = allocate(fit, question)
         except FitError as error:
             problem = str(error)
+    tested = None
+    if not quick:
+        tested = earlier.backtest if earlier is not None and earlier.final else _tested(runs)
+    if optimum is None and not quick:
+        optimum = _surface(runs)
     found = Analysis(
         question=question,
         runs=runs,
@@ -149,20 +200,25 @@ def _analyse(runs: RunTable, question: Question, quick: bool) -> Analysis:
         law=law,
         optimum=optimum,
         answer=answer,
-        backtest=None if quick else _tested(runs),
+        backtest=tested,
         problem=problem,
         final=not quick,
     )
     return dataclasses.replace(found, figures=figures_of(found))
 
 
-def _laws(runs: RunTable, question: Question, resamples: int) -> tuple[LawFit, LawFit]:
+def _laws(
+    runs: RunTable, question: Question, resamples: int, earlier: Analysis | None
+) -> tuple[LawFit, LawFit]:
     objective: Literal["mse", "log-huber"] = "mse" if question.method == "mse" else "log-huber"
     law = fit_law(
         runs, objective=objective, fixed=question.fixed, bootstrap=resamples, flops="counted"
     )
     if not question.fixed:
         return law, law
+    known = None if earlier is None else earlier.optimum
+    if known is not None and known.objective == objective:
+        return law, known
     return law, fit_law(runs, objective=objective, bootstrap=0, flops="counted")
 
 
@@ -190,40 +246,39 @@ def allocate(fit: IsoFlopFit | LawFit, question: Question) -> Allocation:
         If the fit cannot answer: data caps and inference need a law.
     """
     assert fit.runs is not None
-    target = target_of(fit.runs, question)
-    if isinstance(fit, LawFit):
-        return fit.allocate(
-            target,
-            max_tokens=question.max_tokens,
-            inference_tokens=question.inference_tokens or 0.0,
-        )
-    if question.max_tokens or question.inference_tokens:
-        raise FitError(
-            "a data cap or tokens to serve need a law of N and D. Choose Approach 3 as the method."
-        )
-    return fit.allocate(target)
+    asked = Asked(
+        fit=fit, max_tokens=question.max_tokens, inference_tokens=question.inference_tokens
+    )
+    return asked.allocate(target_of(fit.runs, question))
 
 
 def figures_of(analysis: Analysis) -> dict[str, go.Figure]:
     """Return the panel's figures of an analysis."""
     made = {"isoflop": isoflop_figure(analysis)}
-    fit, law = analysis.fit, analysis.law
+    fit, law = analysis.fit, analysis.law or analysis.optimum
     if analysis.answer is not None and fit is not None:
-        target = target_of(analysis.runs, analysis.question)
-        made["frontier"] = plot_frontier(fit, target=target)
-    if law is None and analysis.final and analysis.iso is not None:
-        law = _surface(analysis.runs)
+        # Minima are drawn where it is the parabolas that answer.
+        drawn = fit if isinstance(fit, IsoFlopFit) else analysis.asked or fit
+        points = _POINTS if analysis.final else _QUICK_POINTS
+        made["frontier"] = plot_frontier(drawn, target=analysis.target, points=points)
     if law is not None:
         made["residuals"] = plot_residuals(law)
-    for drawn in made.values():
-        drawn.update_layout(margin={"l": 60, "r": 10, "t": 36, "b": 45}, title_font_size=13)
+    for figure_ in made.values():
+        figure_.update_layout(**NARROW)
+    if "frontier" in made:
+        line = max((np.asarray(t.x, float) for t in made["frontier"].data), key=len)
+        low, high = np.log10([line.min(), line.max()])
+        at = 10.0 ** np.arange(np.floor(low), np.ceil(high) + 1)
+        made["frontier"].update_xaxes(tickvals=at, ticktext=[flop(float(c)) for c in at])
+        # The whole name is longer than the axis is high.
+        made["frontier"].update_yaxes(title_text="N* (parameters)")
     return made
 
 
 def _surface(runs: RunTable) -> LawFit | None:
     """Return Approach 3 without intervals, whose residuals show what the parabolas cannot."""
     try:
-        return fit_law(runs, bootstrap=0)
+        return fit_law(runs, bootstrap=0, flops="counted")
     except (ScalingError, ValueError):
         return None
 

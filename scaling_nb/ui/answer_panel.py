@@ -10,7 +10,6 @@ from typing import Any
 import ipywidgets as w
 
 from ..errors import ScalingError
-from ..fit import Allocation
 from ..plots.report import allocation_table
 from ..plots.style import count
 from .analysis import Analysis, target_of
@@ -19,12 +18,16 @@ from .boards import board_of
 from .comms import keep_listening
 from .controls import Mirror, button, labelled, row, section, title, warning_html, words
 from .live_chart import LiveChart
+from .panel import Panel
 from .snapshot import Snapshot
 from .take_away import RUNS, code_cell, latex, report, table_budgets
 from .ticker import shared_ticker
+from .wording import answer_html, details_html, plain
+
+_DECADES = 5.0
 
 
-class AnswerPanel:
+class AnswerPanel(Panel):
     """Slider and field for C; N, D and loss with intervals; the table; what can be taken away.
 
     Parameters
@@ -46,9 +49,10 @@ class AnswerPanel:
                 w.FloatLogSlider(value=1e15, min=6, max=27, step=0.02, readout=False),
                 "compute C",
                 "The budget to answer for, FLOP",
-                "360px",
+                "240px",
             ),
             lambda value: self.board.ask(target=float(f"{value:.3g}")),
+            around=_DECADES,
         )
         self._field = Mirror(
             labelled(
@@ -60,7 +64,7 @@ class AnswerPanel:
             labelled(
                 w.Text(placeholder="no cap", continuous_update=False),
                 "unique tokens",
-                "Unique tokens there are: beyond them data repeat, and are worth less. Needs "
+                "Unique tokens there are: beyond them data repeat, and are worth less. Takes "
                 "Approach 3",
                 "190px",
             ),
@@ -70,14 +74,14 @@ class AnswerPanel:
             labelled(
                 w.Text(placeholder="none", continuous_update=False),
                 "tokens to serve",
-                "Tokens the model will generate in its life: many favour a smaller model. Needs "
+                "Tokens the model will generate in its life: many favour a smaller model. Takes "
                 "Approach 3",
                 "190px",
             ),
             lambda text: self._number(text, "inference_tokens"),
         )
-        self._answer = words(kind="snb-answer")
-        self._details = words()
+        self._answer = words(answer_html(None), "snb-answer")
+        self._details = words(kind="snb-line")
         self._table = words()
         self._code = w.Textarea(
             description="code cell",
@@ -119,29 +123,27 @@ class AnswerPanel:
         if snapshot.runs is not None and len(snapshot.runs):
             target = target_of(snapshot.runs, question)
             self._slider.show(target)
-            self._field.show(f"{target:.4g}")
+            self._field.show(plain(f"{target:.4g}"))
         for mirror, value in (
             (self._cap, question.max_tokens),
             (self._served, question.inference_tokens),
         ):
-            mirror.show("" if not value else f"{value:.4g}")
-            mirror.control.disabled = question.method == "isoflop"
+            mirror.show("" if not value else plain(f"{value:.4g}"))
         if analysis is self._analysis:
             return
         self._analysis = analysis
         self._answer.value = answer_html(analysis)
         self._details.value = details_html(analysis)
-        if analysis is not None and analysis.final and analysis.answer is not None:
+        if analysis is None or analysis.answer is None:
+            self._table.value = ""
+        elif analysis.final:
             self._table.value = table_html(analysis)
         if analysis is not None:
             self._code.value = code_cell(analysis.runs, analysis.question)
 
-    def close(self) -> None:
-        """Stop following the board."""
-        self._detach()
-
     def _number(self, text: str, name: str) -> None:
         if not text.strip():
+            self._written.value = ""
             self.board.ask(**{name: None})
             return
         try:
@@ -151,7 +153,12 @@ class AnswerPanel:
         if not (math.isfinite(value) and value > 0):
             self._written.value = warning_html(f"{text!r} is no positive number. Write 1e15.")
             return
-        self.board.ask(**{name: value})
+        self._written.value = ""
+        changes: dict[str, Any] = {name: value}
+        if name != "target" and self.board.snapshot.question.method == "isoflop":
+            # Parabolas know nothing of it; a law of N and D does.
+            changes["method"] = "log-huber"
+        self.board.ask(**changes)
 
     def _show_code(self) -> None:
         def act() -> None:
@@ -193,9 +200,9 @@ def write(snapshot: Snapshot, form: str, folder: Path, name: str) -> str:
         return "there is nothing to take away yet: no run has finished"
     if form == "csv":
         analysis.runs.to_csv(folder / RUNS)
-        if analysis.fit is None or analysis.answer is None:
+        if analysis.asked is None or analysis.answer is None:
             return f"wrote {RUNS}"
-        table = analysis.fit.chinchilla_table(table_budgets(analysis))
+        table = analysis.asked.chinchilla_table(table_budgets(analysis))
         table.to_csv(folder / "allocation.csv", index=False)
         return f"wrote {RUNS} and allocation.csv"
     file = {"tex": "allocation.tex", "html": "scaling_report.html"}[form]
@@ -204,67 +211,14 @@ def write(snapshot: Snapshot, form: str, folder: Path, name: str) -> str:
     return f"wrote {file}"
 
 
-def answer_html(analysis: Analysis | None) -> str:
-    """Return the answer in large letters, or why there is none."""
-    if analysis is None:
-        return '<span class="snb-muted">the answer appears when runs have finished</span>'
-    a = analysis.answer
-    if a is None:
-        return f'<span class="snb-muted">{escape(analysis.problem or "no answer yet")}</span>'
-    return (
-        f"For <b>C = {a.compute:.3g}</b> FLOP: "
-        f"<b>N = {count(a.n_params)}</b> parameters{_span(a, 'n_params')}, "
-        f"<b>D = {count(a.n_tokens)}</b> tokens{_span(a, 'n_tokens')}, "
-        f"loss <b>{a.loss:.3f}</b>{_span(a, 'loss')}, "
-        f"<b>{a.tokens_per_param:.3g}</b> tokens per parameter"
-    )
-
-
-def _span(answer: Allocation, name: str) -> str:
-    low, high = answer.intervals.get(name, (math.nan, math.nan))
-    if not math.isfinite(low + high):
-        return ""
-    if name == "loss":
-        return f" ({low:.3f}–{high:.3f})"
-    return f" ({count(low)}–{count(high)})"
-
-
-def details_html(analysis: Analysis | None) -> str:
-    """Return what goes with an answer: the flat basin, extrapolation, the back-test."""
-    if analysis is None or analysis.answer is None:
-        return ""
-    a, parts = analysis.answer, []
-    low, high = a.near_optimal
-    if math.isfinite(low + high):
-        parts.append(
-            f"within {100 * a.within:g} % of the best loss: N {count(low)} to {count(high)}"
-        )
-    if math.isfinite(a.extrapolation):
-        words_ = (
-            f"extrapolating <b>{a.extrapolation:.3g}×</b> beyond the largest run"
-            if a.extrapolation > 1
-            else "within the compute of the runs"
-        )
-        parts.append(words_)
-    if a.epochs > 1:
-        parts.append(f"{a.epochs:.3g} epochs over {count(a.unique_tokens)} unique tokens")
-    if a.inference_tokens:
-        parts.append(f"training and serving take {a.lifetime_compute:.3g} FLOP")
-    test = analysis.backtest
-    if test is not None:
-        parts.append(
-            f"back-test: the smaller budgets predict the largest, {test.extrapolation:.2g}× "
-            f"further, to {100 * test.rmse:.2g} %"
-        )
-    if not analysis.final:
-        parts.append('<span class="snb-muted">refining the intervals …</span>')
-    return " · ".join(parts)
-
-
 def table_html(analysis: Analysis) -> str:
     """Return the compute-optimal table, counts in words."""
-    fit = analysis.fit
-    assert fit is not None
-    table = allocation_table(fit, table_budgets(analysis))
-    text: str = table.to_html(index=False, border=0)
-    return f'<div class="snb-scroll">{text}</div>'
+    asked = analysis.asked
+    assert asked is not None
+    table = allocation_table(asked, table_budgets(analysis))
+    text = plain(table.to_html(index=False, border=0))
+    served = analysis.question.inference_tokens
+    head = (
+        f"<p>C trains for a budget's loss with {count(served)} tokens served</p>" if served else ""
+    )
+    return f'<div class="snb-scroll">{head}{text}</div>'

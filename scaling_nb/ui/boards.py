@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,11 +52,15 @@ def board_of_recipe(
     path = Path(store.path if hasattr(store, "path") else store).resolve()
     for board in _BOARDS:
         sweep = board.snapshot.sweep
-        if sweep is not None and sweep.recipe.recipe_id == recipe.recipe_id:
-            same_plan = plan is None or plan.plan_id == sweep.plan.plan_id
-            if Path(sweep.store.path).resolve() == path and (same_plan or sweep.state in ALIVE):
+        if sweep is None or Path(sweep.store.path).resolve() != path:
+            continue
+        if sweep.recipe.recipe_id == scheduled(recipe, sweep.plan).recipe_id:
+            known = plan is None or _holds(sweep.plan, plan)
+            if known or sweep.state in ALIVE:
+                if question is not None and question.target is not None:
+                    board.ask(target=question.target)
                 return board
-    sweep = _stored(recipe, path, executor) if plan is None and path.exists() else None
+    sweep = _stored(recipe, plan, path, executor) if path.exists() else None
     board = Board(
         recipe=recipe, plan=plan, sweep=sweep, store=store, executor=executor, question=question
     )
@@ -63,11 +68,46 @@ def board_of_recipe(
     return board
 
 
-def _stored(recipe: Recipe, path: Path, executor: str | Executor) -> Sweep | None:
-    """Return the sweep that a store holds of this very recipe, or None."""
+def scheduled(recipe: Recipe, plan: SweepPlan) -> Recipe:
+    """Return the recipe with the plan's schedule, which may have been chosen in the panel."""
+    schedule = plan.runs[0].schedule if plan.runs else recipe.schedule
+    if schedule == recipe.schedule:
+        return recipe
+    return dataclasses.replace(recipe, schedule=schedule)  # type: ignore[arg-type]
+
+
+def open_sweep(
+    store: str | os.PathLike[str] | Path, recipe: Recipe, executor: str | Executor
+) -> Sweep:
+    """Return the newest sweep of a store, whatever schedule was chosen for it.
+
+    Raises
+    ------
+    SweepError
+        The store holds no sweep, or the recipe differs in more than its schedule.
+    """
+    from ..store import RunStore
     from ..sweep import Sweep
 
+    with RunStore(store) as opened:
+        stored = opened.load_sweep()
+    recipe = recipe if stored is None else scheduled(recipe, stored.plan)
+    return Sweep.open(store, recipe, executor=executor)
+
+
+def _holds(plan: SweepPlan, part: SweepPlan) -> bool:
+    return {run.run_id for run in part.runs} <= {run.run_id for run in plan.runs}
+
+
+def _stored(
+    recipe: Recipe, plan: SweepPlan | None, path: Path, executor: str | Executor
+) -> Sweep | None:
+    """Return the sweep that a store holds of this recipe, or of this plan, or None."""
     try:
-        return Sweep.open(path, recipe, executor=executor)
+        sweep = open_sweep(path, recipe, executor)
     except ScalingError:
         return None
+    if plan is None or _holds(sweep.plan, plan):
+        return sweep
+    sweep.store.close()
+    return None

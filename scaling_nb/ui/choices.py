@@ -14,12 +14,13 @@ from ..fit import FitWarning
 from ..flops import Convention
 from ..grid import GUESSED_TOKENS_PER_PARAM, SIZE_LADDER, parse_budgets
 from ..plan import Reuse, SweepPlan, plan_sweep
+from ..records import RunSpec
 
 if TYPE_CHECKING:
     from ..training.recipe import Recipe
 
 _FOUND = 7
-_STEPS, _EPOCHS = 60, 4.0
+_STEPS, _EPOCHS, _RATIO = 60, 4.0, (0.1, 1000.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,8 +33,13 @@ class PlanChoice:
     n_sizes : int or None
         Sizes a budget; None: as many as there are.
     seeds : int
+        Repeats, where `seed_list` does not name them.
     convention, schedule : str
     reuse : "cooldown" or None
+    min_steps, tokens_per_param, max_epochs, size_multiple
+        Bounds of :func:`plan_sweep`, kept from a plan made in Python.
+    seed_list : tuple of int
+        Seeds of a plan made in Python, while `seeds` is their number.
     """
 
     budgets: tuple[float, ...]
@@ -42,16 +48,35 @@ class PlanChoice:
     convention: Convention = "total"
     schedule: str = "wsd"
     reuse: Reuse = None
+    min_steps: int = _STEPS
+    tokens_per_param: tuple[float, float] = _RATIO
+    max_epochs: float = _EPOCHS
+    size_multiple: int | None = None
+    seed_list: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, plan: SweepPlan) -> PlanChoice:
-        """Return the choice that a plan shows."""
+        """Return the choice that a plan shows.
+
+        A plan stored before options were kept is asked for what its runs need.
+        """
+        seeds = tuple(sorted({run.seed for run in plan.runs}))
+        ratios = [run.tokens_per_param for run in plan.runs]
+        needed = {
+            "min_steps": min(_STEPS, *(run.n_steps for run in plan.runs)),
+            "tokens_per_param": (min(_RATIO[0], *ratios), max(_RATIO[1], *ratios)),
+            "max_epochs": max(_EPOCHS, *(run.epochs for run in plan.runs)),
+        }
+        asked = {**needed, **plan.options}
+        asked["tokens_per_param"] = tuple(asked["tokens_per_param"])
         return cls(
             budgets=plan.budgets,
-            seeds=len({run.seed for run in plan.runs}),
+            seeds=len(seeds),
+            seed_list=seeds,
             convention=plan.convention,
             schedule=plan.runs[0].schedule,
             reuse=plan.reuse,
+            **asked,
         )
 
 
@@ -134,9 +159,13 @@ def make_plan(recipe: Recipe, choice: PlanChoice) -> Planned:
             recipe,
             list(choice.budgets),
             choice.n_sizes,
-            choice.seeds,
+            choice.seed_list if len(choice.seed_list) == choice.seeds else choice.seeds,
             convention=choice.convention,
             reuse=choice.reuse,
+            min_steps=choice.min_steps,
+            tokens_per_param=choice.tokens_per_param,
+            max_epochs=choice.max_epochs,
+            size_multiple=choice.size_multiple,
         )
     return Planned(plan=plan, recipe=recipe, notes=tuple(str(w.message) for w in said))
 
@@ -163,7 +192,7 @@ def remedy_for(warning: FitWarning, plan: SweepPlan | None) -> Remedy | None:
     if not sizes or abs(math.log(nearest / budget)) > 0.1:
         return None
     if warning.code == "minimum_not_bracketed":
-        smaller = f"N < {warning.values['smallest']:.3g}" in warning.remedy
+        smaller = _at_smallest(warning, here)
         new = _beyond(sizes, plan, smaller=smaller)
         runs = len(new) * len(seeds)
         words = "smaller" if smaller else "larger"
@@ -181,6 +210,18 @@ def remedy_for(warning: FitWarning, plan: SweepPlan | None) -> Remedy | None:
             seeds=(seed,),
         )
     return None
+
+
+def _at_smallest(warning: FitWarning, here: Sequence[RunSpec]) -> bool:
+    """Return whether the best run is at the small end of its budget's sizes.
+
+    Approach 3 names the best run's N, Approach 2 the ends of the grid and what to add.
+    """
+    n_params = warning.values.get("n_params")
+    if n_params is None:
+        return "N <" in warning.remedy
+    sizes = [run.n_params for run in here]
+    return abs(math.log(n_params / min(sizes))) <= abs(math.log(n_params / max(sizes)))
 
 
 def _beyond(

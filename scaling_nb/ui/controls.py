@@ -33,12 +33,19 @@ CSS = """
 .snb-panel .snb-muted { color: var(--jp-ui-font-color2); }
 .snb-panel .snb-answer { font-size: 1.15em; border-left: 4px solid #0072B2; padding: 4px 12px;
   min-height: 3.2em; }
+.snb-panel .snb-line, .snb-panel .snb-hint { min-height: 1.5em; }
+.snb-panel .snb-hint { color: var(--jp-ui-font-color2); font-size: .92em; }
+.snb-panel sup { line-height: 0; }
+/* While runs train, sentences come and go: what is below must not move with them. */
+.snb-panel .snb-notes.snb-alive { height: 7em; overflow-y: auto; }
+.snb-panel .jupyter-widget-Collapse-header:focus-visible { outline: 2px solid #0072B2; }
 .snb-panel .snb-log { height: 7.5em; overflow-y: auto; font-family: var(--jp-code-font-family);
   font-size: .92em; border: 1px solid var(--jp-border-color2); padding: 2px 8px; }
 .snb-panel table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 .snb-panel th, .snb-panel td { padding: 1px 9px; text-align: right; white-space: nowrap; }
 .snb-panel th { border-bottom: 1px solid var(--jp-border-color1); font-weight: 600; }
-.snb-panel .snb-scroll { overflow: auto; max-height: 230px; }
+.snb-panel .snb-scroll { overflow: auto; max-height: 230px; scrollbar-width: thin;
+  border: 1px solid var(--jp-border-color2); }
 .snb-panel .snb-code textarea { font-family: var(--jp-code-font-family); height: 13em;
   white-space: pre; }
 .snb-panel :focus-visible { outline: 2px solid #0072B2; outline-offset: 1px; }
@@ -115,8 +122,8 @@ class Mirror:
     HELD = 0.6
     REMEMBERED = 16
 
-    def __init__(self, control: Any, react: Change) -> None:
-        self.control, self._react = control, react
+    def __init__(self, control: Any, react: Change, *, around: float | None = None) -> None:
+        self.control, self._react, self._around = control, react, around
         step = getattr(control, "step", None) or 0.0
         logarithmic = hasattr(control, "base")
         self._ratio = max(1e-6, 0.51 * math.log(10.0) * step) if logarithmic else 1e-6
@@ -124,6 +131,7 @@ class Mirror:
         slider = isinstance(control, w.FloatSlider | w.FloatLogSlider | w.IntSlider)
         self._shown = deque([control.value], maxlen=self.REMEMBERED if slider else 1)
         self._moved = 0.0
+        self._centred = around is None
         control.observe(self._changed, names="value")
 
     def show(self, value: Any) -> None:
@@ -131,7 +139,32 @@ class Mirror:
         if time.monotonic() - self._moved < self.HELD or self._same(self.control.value, value):
             return
         self._shown.append(value)
-        self.control.value = value
+        with self.control.hold_sync():
+            self._make_room(value)
+            self.control.value = value
+
+    def _make_room(self, value: Any) -> None:
+        """Widen the control's range to hold a value; one with `around` is centred on it.
+
+        A control that clamps would say another number than the board's, and that number back.
+        """
+        control = self.control
+        if not hasattr(control, "max") or not isinstance(value, int | float):
+            return
+        if hasattr(control, "base"):
+            at = math.log(value, control.base)
+            reach = self._around or 1.0
+            if control.min + 0.1 <= at <= control.max - 0.1 and self._centred:
+                return
+            self._centred = True
+            low, high = math.floor(at - reach), math.ceil(at + reach)
+            control.max, control.min = max(control.max, high), min(control.min, low)
+            control.value = value
+            control.min, control.max = low, high
+        elif value > control.max:
+            control.max = value if isinstance(value, int) else 1.5 * value
+        elif value < control.min:
+            control.min = value if isinstance(value, int) or value <= 0 else 0.5 * value
 
     def _changed(self, change: Any) -> None:
         new = change["new"]

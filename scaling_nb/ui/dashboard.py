@@ -6,23 +6,23 @@ import asyncio
 from html import escape
 from typing import TYPE_CHECKING, Any, Self
 
-import ipywidgets as w
-
-from ..plots.report import allocation_table, answer_sentence
+from ..plots.report import allocation_table
 from ..plots.still import isoflop_svg
 from ..records import RunTable
 from .analysis import Analysis, Question, analyse
 from .answer_panel import AnswerPanel
 from .board import Board
-from .boards import board_of, board_of_recipe
-from .comms import contained, keep_listening
-from .controls import CSS, words
+from .boards import board_of, board_of_recipe, open_sweep
+from .comms import contained
+from .controls import words
 from .fit_panel import FitPanel
+from .panel import framed, show
 from .plan_panel import PlanPanel
 from .snapshot import ALIVE, Snapshot
 from .take_away import code_cell, table_budgets
 from .ticker import shared_ticker
 from .train_panel import TrainPanel
+from .wording import answer_text, in_controls, plain
 
 if TYPE_CHECKING:
     import os
@@ -114,11 +114,9 @@ class Dashboard:
         SweepError
             The store holds no sweep, or the recipe differs: says in what.
         """
-        from ..sweep import Sweep
-
         board = board_of_recipe(recipe, store=store, executor=executor)
         if board.snapshot.sweep is None:
-            board = board_of(Sweep.open(store, recipe, executor=executor))
+            board = board_of(open_sweep(store, recipe, executor))
         sweep = board.snapshot.sweep
         if sweep is not None and sweep.state not in (*ALIVE, "finished"):
             board.start()
@@ -139,11 +137,7 @@ class Dashboard:
         self._head = words(kind="snb-head")
         panels = [self.plan_panel, self.train_panel, self.fit_panel, self.answer_panel]
         self._panels = [panel for panel in panels if panel is not None]
-        self.widget = w.VBox(
-            [words(f"<style>{CSS}</style>"), self._head, *(p.widget for p in self._panels)]
-        )
-        self.widget.add_class("snb-panel")
-        keep_listening(self.widget)
+        self.widget = framed(self._head, *(p.widget for p in self._panels))
         self._static: Any = None
         self._still: Any = None
         self._emitted: Analysis | None = None
@@ -204,12 +198,14 @@ class Dashboard:
         return self
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until the sweep ends; returns whether it has.
+        """Wait until the sweep ends; returns whether it has: False where none was started.
 
         The cell blocks meanwhile; ``await dash.finished()`` does not.
         """
         sweep = self.sweep
-        return sweep is None or sweep.wait(timeout)
+        if sweep is None:
+            return self.board.snapshot.recipe is None
+        return sweep.wait(timeout)
 
     async def finished(self) -> Self:
         """Wait until the sweep ends and its fit stands, while other cells' widgets go on."""
@@ -234,16 +230,13 @@ class Dashboard:
         from IPython.display import display
 
         _replace_in_its_cell(self)
-        bundle = self.widget._repr_mimebundle_()
-        if isinstance(bundle, tuple):
-            bundle = bundle[0]
-        show: Any = display
-        show({**(bundle or {}), "text/plain": "scaling_nb panel"}, raw=True)
+        show(self.widget, "scaling_nb panel")
+        out: Any = display
         # Replaced at the end of the sweep by a result that needs no kernel.
         # Two, because a reader of a bundle takes one of its kinds, and GitHub strips pictures
         # from HTML.
-        self._static = show({"text/plain": ""}, raw=True, display_id=True)
-        self._still = show({"text/plain": ""}, raw=True, display_id=True)
+        self._static = out({"text/plain": ""}, raw=True, display_id=True)
+        self._still = out({"text/plain": ""}, raw=True, display_id=True)
         self._emitted = None
         shared_ticker().call(lambda: self._emit(self.board.snapshot))
 
@@ -298,9 +291,11 @@ def static_html(snapshot: Snapshot) -> str:
     """Return the result for a reader without a kernel: the sentence, the table, the doubts."""
     analysis = snapshot.analysis
     assert analysis is not None
-    if analysis.answer is None or analysis.fit is None:
+    if analysis.answer is None or analysis.asked is None:
         return f"<p>{escape(analysis.problem)}</p>"
-    table = allocation_table(analysis.fit, table_budgets(analysis)).to_html(index=False, border=0)
-    notes = "".join(f"<li>{escape(str(note))}</li>" for note in analysis.warnings)
+    table = plain(
+        allocation_table(analysis.asked, table_budgets(analysis)).to_html(index=False, border=0)
+    )
+    notes = "".join(f"<li>{escape(in_controls(str(note)))}</li>" for note in analysis.warnings)
     doubts = f"<p>Before you rely on it:</p><ul>{notes}</ul>" if notes else ""
-    return f"<p><b>{escape(answer_sentence(analysis.answer))}</b></p>{table}{doubts}"
+    return f"<p><b>{escape(answer_text(analysis))}</b></p>{table}{doubts}"

@@ -46,6 +46,12 @@ class Exclusions:
         rest = {k: v for k, v in self.reasons.items() if k not in ids}
         return {**rest, **{k: reason for k in ids if k not in self.reasons}}
 
+    def surrounded(self, ids: Sequence[str], reason: str) -> dict[str, str]:
+        """Return the reasons with all of `ids` excluded, or all back where all are excluded."""
+        if all(k in self.reasons for k in ids):
+            return {k: v for k, v in self.reasons.items() if k not in ids}
+        return {**dict.fromkeys((k for k in ids if k not in self.reasons), reason), **self.reasons}
+
     def undo(self) -> bool:
         """Go back to before the last change; returns whether there was one."""
         if not self._earlier:

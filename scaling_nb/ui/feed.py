@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..events import Event, RunFailed, RunFinished, RunStarted, StepLogged
 
 if TYPE_CHECKING:
     from ..sweep import Sweep
 
-Steps = Callable[[str, Any, Any], object]
+
+class Steps(Protocol):
+    """Hears of steps on workers' threads: take a lock, append, return."""
+
+    def begin(self, key: str) -> object:
+        """Hear that a run begins, or begins anew."""
+
+    def append(self, key: str, x: Any, y: Any) -> object:
+        """Hear of new points of its curve: tokens and losses."""
+
+
 _MEASURED = 5.0
 
 
@@ -22,8 +31,8 @@ class SweepFeed:
     Parameters
     ----------
     sweep : Sweep
-    steps : list of callable (run_id, tokens, loss)
-        Called on workers' threads: take a lock, append, return. May change meanwhile.
+    steps : list of Steps
+        May change meanwhile.
     """
 
     def __init__(self, sweep: Sweep, steps: list[Steps]) -> None:
@@ -35,8 +44,11 @@ class SweepFeed:
     def _receive(self, event: Event) -> None:
         if isinstance(event, StepLogged):
             for steps in tuple(self._steps):
-                steps(event.run_id, event.tokens, event.loss)
+                steps.append(event.run_id, event.tokens, event.loss)
         else:
+            if isinstance(event, RunStarted):
+                for steps in tuple(self._steps):
+                    steps.begin(event.spec.run_id)
             self._inbox.append(event)
 
     def read(self) -> tuple[list[str], bool]:

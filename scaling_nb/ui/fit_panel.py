@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,9 @@ from .choices import Remedy, remedy_for
 from .comms import keep_listening
 from .controls import Mirror, button, labelled, row, section, title, warning_html, words
 from .live_chart import LiveChart
+from .panel import Panel
 from .snapshot import Snapshot
+from .wording import in_controls, wants_approach_3
 
 if TYPE_CHECKING:
     from ..records import RunTable
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
 _HANDS = (("alpha", "α", 0.05, 1.5), ("beta", "β", 0.05, 1.5))
 
 
-class FitPanel:
+class FitPanel(Panel):
     """The fit and its doubts; alone, with the charts that points are excluded in.
 
     Parameters
@@ -43,7 +46,7 @@ class FitPanel:
                 "method",
                 "Approach 2 fits a parabola to each IsoFLOP curve; Approach 3 fits "
                 "L = E + A/N^α + B/D^β to all runs at once",
-                "320px",
+                "285px",
             ),
             self._choose_method,
         )
@@ -52,7 +55,7 @@ class FitPanel:
                 w.Dropdown(options=[("free", "free"), ("fixed", "fixed")]),
                 "irreducible loss E",
                 "The loss that no model and no amount of data goes below: fitted, or held",
-                "220px",
+                "200px",
             ),
             self._hold,
         )
@@ -71,7 +74,7 @@ class FitPanel:
                     w.FloatSlider(value=0.35, min=low, max=high, step=0.005, readout_format=".3f"),
                     symbol,
                     f"Exponent {symbol} of the law, held where you put it",
-                    "300px",
+                    "260px",
                 ),
                 partial(self._drag, name),
             )
@@ -82,7 +85,7 @@ class FitPanel:
                 w.FloatSlider(value=1.0, min=0.0, max=4.0, step=0.005, readout_format=".3f"),
                 "E",
                 "Irreducible loss, nats per token, held where you put it",
-                "300px",
+                "260px",
             ),
             lambda value: self._drag("E", value),
         )
@@ -92,8 +95,9 @@ class FitPanel:
             "take all back", lambda: self.board.restore(None), "Let every excluded run count again"
         )
         self._out = words()
-        self._numbers = words()
+        self._numbers = words(numbers_html(None), "snb-line")
         self._notes = w.VBox()
+        self._notes.add_class("snb-notes")
         self._hands = row(*(m.control for m in self._hand.values()), self._snap)
         self._hands.layout.display = "none"
         self.isoflop = (
@@ -101,7 +105,11 @@ class FitPanel:
         )
         if self.isoflop is not None:
             self.isoflop.on_pick(
-                lambda keys, how: self.board.toggle(keys, f"{how} in the IsoFLOP chart")
+                lambda keys, how: (
+                    self.board.toggle(keys, "clicked in the IsoFLOP chart")
+                    if how == "click"
+                    else self.board.surround(keys, "lassoed in the IsoFLOP chart")
+                )
             )
         self.residuals = LiveChart("residuals of the fitted law", height=240)
         charts = [c for c in (self.isoflop, self.residuals) if c is not None]
@@ -115,6 +123,7 @@ class FitPanel:
             self._drawn if alone else w.Accordion([self._drawn], titles=("residuals",)),
         )  # fmt: skip
         self._analysis: Analysis | None = None
+        self._alive = False
         self._shown_notes: tuple[Any, ...] | None = None
         keep_listening(self.widget)
         self._detach = self.board.attach(self.update)
@@ -123,10 +132,8 @@ class FitPanel:
         """Show a snapshot."""
         question, analysis = snapshot.question, snapshot.analysis
         self._method.show(question.method)
-        law = question.method != "isoflop"
         teaching = "alpha" in question.fixed or "beta" in question.fixed
-        self._floor.control.disabled = not law or teaching
-        self._teach.control.disabled = not law
+        self._floor.control.disabled = teaching
         self._floor.show("fixed" if "E" in question.fixed and not teaching else "free")
         self._teach.show(teaching)
         self._hands.layout.display = "flex" if question.fixed else "none"
@@ -138,9 +145,10 @@ class FitPanel:
         self._out.value = f"excluded: {out}"
         self._undo.disabled = not snapshot.undo
         self._reset.disabled = not out
-        if analysis is self._analysis:
+        (self._notes.add_class if snapshot.alive else self._notes.remove_class)("snb-alive")
+        if analysis is self._analysis and snapshot.alive == self._alive:
             return
-        self._analysis = analysis
+        self._analysis, self._alive = analysis, snapshot.alive
         self._numbers.value = numbers_html(analysis)
         self._show_notes(snapshot)
         if analysis is None:
@@ -150,10 +158,6 @@ class FitPanel:
         if self.isoflop is not None:
             self.isoflop.show(analysis.figures["isoflop"])
 
-    def close(self) -> None:
-        """Stop following the board."""
-        self._detach()
-
     def _show_notes(self, snapshot: Snapshot) -> None:
         analysis = snapshot.analysis
         notes = fit_warnings(analysis)
@@ -162,15 +166,24 @@ class FitPanel:
             notes = [note for note in notes if note.code != "too_few_sizes"]
         plan = snapshot.sweep.plan if snapshot.sweep is not None else None
         remedies = [remedy_for(note, plan) for note in notes]
-        key = tuple(zip(map(str, notes), remedies, strict=True))
+        key = (snapshot.question.method, *zip(map(str, notes), remedies, strict=True))
         if key == self._shown_notes:
             return
         self._shown_notes = key
         lines = []
         for note, remedy in zip(notes, remedies, strict=True):
-            line = [words(warning_html(str(note)))]
+            line = [words(warning_html(in_controls(str(note))))]
             if remedy is not None:
                 line.append(self._heal_button(remedy))
+            if wants_approach_3(note, snapshot.question.method):
+                line.append(
+                    button(
+                        "use Approach 3",
+                        lambda: self._choose_method("log-huber"),
+                        "Fit one law to all runs at once, instead of a parabola to each budget",
+                        kind="info",
+                    )
+                )
             lines.append(row(*line))
         old, self._notes.children = self._notes.children, tuple(lines)
         for part in lines:
@@ -184,22 +197,16 @@ class FitPanel:
         return button(remedy.label, lambda: self.board.heal(remedy), tip, kind="info")
 
     def _choose_method(self, method: Any) -> None:
-        fixed = {} if method == "isoflop" else dict(self.board.snapshot.question.fixed)
-        self.board.ask(method=method, fixed=fixed)
-
-    def _params(self) -> dict[str, float]:
-        analysis = self.board.snapshot.analysis
-        law = analysis.optimum if analysis is not None else None
-        return dict(law.params) if law is not None else {"E": 1.0, "alpha": 0.35, "beta": 0.35}
+        if method == "isoflop":
+            self.board.ask(method=method, fixed={}, max_tokens=None, inference_tokens=None)
+        else:
+            self.board.ask(method=method)
 
     def _hold(self, choice: Any) -> None:
-        fixed = {"E": round(self._params()["E"], 3)} if choice == "fixed" else {}
-        self.board.ask(fixed=fixed)
+        self.board.hold(*(["E"] if choice == "fixed" else []))
 
     def _teach_changed(self, teaching: Any) -> None:
-        at = self._params()
-        fixed = {k: round(at[k], 3) for k in ("alpha", "beta", "E")} if teaching else {}
-        self.board.ask(fixed=fixed)
+        self.board.hold(*(("alpha", "beta", "E") if teaching else ()))
 
     def _drag(self, name: str, value: float) -> None:
         fixed = dict(self.board.snapshot.question.fixed)
@@ -208,10 +215,10 @@ class FitPanel:
 
     def _release(self) -> None:
         """Put what is held by hand back to where the data want it."""
-        at, fixed = self._params(), self.board.snapshot.question.fixed
+        fixed = self.board.snapshot.question.fixed
         for name in fixed:
             self._hand[name]._moved = 0.0
-        self.board.ask(fixed={name: round(at[name], 3) for name in fixed})
+        self.board.hold(*fixed)
 
 
 def fit_warnings(analysis: Analysis | None) -> list[FitWarning]:
@@ -240,7 +247,7 @@ def numbers_html(analysis: Analysis | None) -> str:
     for name, value in fit.params.items():
         held = " (held)" if name in analysis.question.fixed else ""
         low, high = fit.intervals.get(name, (None, None))
-        span = "" if held or low is None else f" ({low:.3g} to {high:.3g})"
+        span = "" if held or low is None else f" ({low:.4g} to {high:.4g})"
         parts.append(f"{symbols.get(name, name)} = <b>{value:.4g}</b>{span}{held}")
     best = analysis.optimum
     if best is not None and analysis.question.fixed:
@@ -250,9 +257,15 @@ def numbers_html(analysis: Analysis | None) -> str:
 
 
 def _exponents(a: float, interval: Any, status: str, n_runs: int) -> str:
-    span = f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else ""
+    if not math.isfinite(a):
+        return f"{escape(status.replace('_', ' '))} · {n_runs} runs"
+    span = (
+        f" ({interval[0]:.3f} to {interval[1]:.3f})"
+        if interval and interval[1] > interval[0]
+        else ""
+    )
     tip = "how fast the best model size grows with compute: 0.5 means N and D grow alike"
     return (
         f'<span title="{tip}">N* ∝ C<sup>a</sup>, a = <b>{a:.3f}</b>{span}</span> · '
-        f"{escape(status)} · {n_runs} runs"
+        f"{escape(status.replace('_', ' '))} · {n_runs} runs"
     )

@@ -72,7 +72,7 @@ class State {
     this.seq = content.seq;
     if (content.kind === "figure") this.figure = content.figure;
     if (content.kind === "add") this.lines.push(...content.traces.map(newLine));
-    if (content.kind === "patch") this.patch(buffers, content.now);
+    if (content.kind === "patch") this.patch(buffers);
     return true;
   }
 
@@ -90,15 +90,16 @@ class State {
     return true;
   }
 
-  patch(buffers, now) {
+  patch(buffers) {
     const counts = typed(buffers[0], Uint16Array);
     const points = typed(buffers[1], Float32Array);
-    const masks = typed(buffers[2], Uint8Array);
+    const ends = typed(buffers[2], Float32Array);
+    const masks = typed(buffers[3], Uint8Array);
     let at = 0;
     let bit = 0;
     for (let i = 0; i < counts.length; i += 3) {
       const line = this.lines[counts[i]];
-      at = grow(line, points, at, counts[i + 1], now);
+      at = grow(line, points, at, counts[i + 1], ends[i / 3]);
       if (counts[i + 2]) bit = thin(line, masks, bit);
     }
   }
@@ -124,8 +125,8 @@ function extend(line, points, at, n) {
 function grow(line, points, at, n, now) {
   const last = line.x.length - 1;
   const from = last < 0 ? 0 : line.x[last];
-  const begin = last < 0 || !Number.isFinite(line.t[last]) ? now : line.t[last];
-  const reach = last < 0 ? 0 : points[at + n - 1] - from;
+  const begin = last < 0 ? 0 : Number.isFinite(line.t[last]) ? line.t[last] : now;
+  const reach = points[at + n - 1] - from;
   for (let i = 0; i < n; i++) {
     const share = reach > 0 ? (points[at + i] - from) / reach : 1;
     line.x.push(points[at + i]);
@@ -158,23 +159,29 @@ function smooth(values, weight) {
 
 function streamed(lines, view) {
   const shown = new Set();
-  return lines.map((line) => {
-    const { key, label, group, rank, colour, dash, width } = line.trace;
+  return lines.flatMap((line) => {
+    const { key, label, group, rank, colour, full, dash, width } = line.trace;
     const first = !shown.has(group);
     shown.add(group);
-    return {
+    const named = { name: group, legendgroup: group, legendrank: 1000 + rank };
+    const opacity = view.picked && view.picked !== group ? DIMMED : 1;
+    // The legend shows the group's colour, not the pale shade of its smallest model.
+    const entry = {
+      type: "scatter", mode: "lines", x: [null], y: [null], opacity, showlegend: true,
+      line: { color: full || colour, dash, width: 2.5 }, ...named,
+    };
+    const drawn = {
       type: "scatter",
       mode: "lines",
       x: X_AXES[view.x].read(line),
       y: smooth(line.y, view.smoothing),
-      name: group,
-      legendgroup: group,
-      showlegend: first,
-      legendrank: 1000 + rank,
-      opacity: view.picked && view.picked !== group ? DIMMED : 1,
+      ...named,
+      showlegend: false,
+      opacity,
       line: { color: colour, dash, width, simplify: true },
       hovertemplate: `${label}<br>%{x:.3s}: %{y:.4f}<extra>${key}</extra>`,
     };
+    return first ? [entry, drawn] : [drawn];
   });
 }
 
@@ -184,11 +191,14 @@ function theme(el) {
   return {
     ink: read("--jp-ui-font-color1", "#444"),
     paper: read("--jp-layout-color1", "#fff"),
-    grid: "rgba(128,128,128,0.22)",
+    behind: "rgba(0,0,0,0)",
   };
 }
 
-function layoutOf(state, view, colours, height) {
+// A picture is for a paper, whatever the page's theme.
+const PRINTED = { ink: "#222", paper: "#fff", behind: "#fff" };
+
+function layoutOf(state, view, colours, height, lassos = 0) {
   const layout = structuredClone(state.figure.layout);
   const streaming = state.lines.length > 0;
   Object.assign(layout, {
@@ -196,10 +206,10 @@ function layoutOf(state, view, colours, height) {
     autosize: true,
     uirevision: "kept",
     selections: [],
-    selectionrevision: state.seq,
+    selectionrevision: `${state.seq}.${lassos}`,
     font: { ...layout.font, color: colours.ink },
-    paper_bgcolor: "rgba(0,0,0,0)",
-    plot_bgcolor: "rgba(0,0,0,0)",
+    paper_bgcolor: colours.behind,
+    plot_bgcolor: colours.behind,
     modebar: { bgcolor: "rgba(0,0,0,0)", color: "rgba(128,128,128,0.7)", activecolor: colours.ink },
     hoverlabel: { ...layout.hoverlabel, bgcolor: colours.paper, font: { color: colours.ink } },
   });
@@ -236,7 +246,7 @@ function control(bar, text, input, change) {
 function toolbar(view, redraw) {
   const bar = document.createElement("div");
   bar.style.cssText =
-    "display:flex;flex-wrap:wrap;gap:.2em 1em;align-items:center;color:var(--jp-ui-font-color1);" +
+    "display:flex;flex-wrap:wrap;gap:.2em .7em;align-items:center;color:var(--jp-ui-font-color1);" +
     "font-size:var(--jp-ui-font-size1,13px);min-height:26px";
   const make = (tag, props) => Object.assign(document.createElement(tag), props);
   const select = make("select", { title: "What the curves are drawn against" });
@@ -253,7 +263,7 @@ function toolbar(view, redraw) {
   control(bar, "log y", logY, (e) => redraw({ logY: e.checked }));
   const range = make("input", { type: "range", min: 0, max: 0.98, step: 0.02, value: view.smoothing });
   range.title = "Exponential moving average: how much of the past each point keeps";
-  range.style.width = "6em";
+  range.style.width = "4.5em";
   control(bar, "smoothing", range, (e) => redraw({ smoothing: Number(e.value) }));
   return bar;
 }
@@ -282,6 +292,7 @@ async function render({ model, el }) {
   let cost = 0;
   let drawnAt = 0;
   let wired = false;
+  let lassos = 0;
   let wanted = []; // pictures asked for: taken when the present state is drawn
 
   function receive(content, buffers) {
@@ -322,8 +333,10 @@ async function render({ model, el }) {
     // A lasso is an order, not a state: what it chose shows in the figure that comes back.
     const still = state.figure.data.map((trace) => ({ ...trace, selectedpoints: null }));
     const data = [...still, ...streamed(state.lines, view)];
-    const layout = layoutOf(state, view, theme(el), model.get("height"));
-    const config = { displaylogo: false, modeBarButtonsToRemove: model.get("picks") ? [] : ["lasso2d", "select2d"] };
+    const layout = layoutOf(state, view, theme(el), model.get("height"), lassos);
+    // Nothing leaves the machine: no button that uploads a chart.
+    const away = ["sendChartToCloud", "sendDataToCloud", "zoomIn2d", "zoomOut2d", "autoScale2d", ...(model.get("picks") ? [] : ["lasso2d", "select2d"])];
+    const config = { displaylogo: false, plotlyServerURL: "", modeBarButtonsToRemove: away };
     try {
       await Plotly.react(area, data, layout, config);
     } catch (error) {
@@ -347,7 +360,12 @@ async function render({ model, el }) {
       if (model.get("picks") && keys.length) model.send({ kind: "pick", keys, how });
     };
     area.on("plotly_click", (event) => pick(event, "click"));
-    area.on("plotly_selected", (event) => pick(event, "lasso"));
+    area.on("plotly_selected", (event) => {
+      if (!event) return;
+      pick(event, "lasso");
+      lassos += 1; // the next draw takes the lasso and its dimming away
+      schedule();
+    });
     area.on("plotly_legendclick", (event) => {
       if (!state.lines.length) return true;
       const group = event.data[event.curveNumber].legendgroup;
@@ -358,8 +376,13 @@ async function render({ model, el }) {
     area.on("plotly_legenddoubleclick", () => !state.lines.length);
   }
 
+  const printed = () => ({
+    data: [...state.figure.data, ...streamed(state.lines, view)],
+    layout: layoutOf(state, view, PRINTED, 480),
+  });
+
   async function send({ format, id }) {
-    const url = await Plotly.toImage(area, { format, width: 900, height: 480, scale: format === "png" ? 2 : 1 });
+    const url = await Plotly.toImage(printed(), { format, width: 900, height: 480, scale: format === "png" ? 2 : 1 });
     const text = format === "png" ? atob(url.split(",")[1]) : decodeURIComponent(url.split(",").slice(1).join(","));
     const bytes = format === "png" ? Uint8Array.from(text, (c) => c.charCodeAt(0)) : new TextEncoder().encode(text);
     model.send({ kind: "image", id }, undefined, [bytes.buffer]);

@@ -55,7 +55,8 @@ class Trace:
         Shown on hover; and in the legend, once for all traces of a group.
     rank : int
         Place in the legend.
-    colour, dash : str
+    colour, dash, full : str
+        `full` is the colour of the group in the legend; empty: that of its first trace.
     width : float, pixels
     scales : mapping of str to float
         What one unit of x is on each other axis: ``{"steps": 1 / tokens_per_step, ...}``.
@@ -67,6 +68,7 @@ class Trace:
     rank: int = 0
     colour: str
     dash: str = "solid"
+    full: str = ""
     width: float = 1.4
     scales: Mapping[str, float]
 
@@ -123,7 +125,7 @@ class LiveChart(anywidget.AnyWidget):
     _esm = Path(__file__).with_suffix(".js")
     label = traitlets.Unicode("").tag(sync=True)
     summary = traitlets.Unicode("").tag(sync=True)
-    height = traitlets.Int(320).tag(sync=True)
+    height = traitlets.Int(350).tag(sync=True)
     controls = traitlets.Bool(False).tag(sync=True)
     picks = traitlets.Bool(False).tag(sync=True)
 
@@ -132,7 +134,7 @@ class LiveChart(anywidget.AnyWidget):
         label: str,
         figure: go.Figure | None = None,
         *,
-        height: int = 320,
+        height: int = 350,
         controls: bool = False,
     ) -> None:
         self._lock = threading.Lock()
@@ -142,13 +144,21 @@ class LiveChart(anywidget.AnyWidget):
         self._lines: dict[str, _Line] = {}
         self._figure: dict[str, Any] = _plain(figure)
         self._seq = 0
-        self._began = time.monotonic()
+        self._clocks: dict[str, float] = {}
+        self._anew: set[str] = set()
         self._pick: Pick | None = None
         self._images: dict[int, tuple[str, Callable[[bytes], object]]] = {}
         self._image_ids = itertools.count()
         super().__init__(label=label, height=height, controls=controls)
         keep_listening(self)
         self.on_msg(self._on_message)
+
+    def begin(self, key: str) -> None:
+        """Start the clock of a run that begins, and empty its line if it had one."""
+        with self._lock:
+            self._waiting.pop(key, None)
+            self._clocks[key] = time.monotonic()
+            self._anew.add(key)
 
     def append(self, key: str, x: ArrayLike, y: ArrayLike) -> None:
         """Note new points of one trace, both of shape (n_points,)."""
@@ -176,20 +186,34 @@ class LiveChart(anywidget.AnyWidget):
         known = known[decimate(xs[known], ys[known], _THINNED)]
         with self._lock:
             self._waiting.pop(key, None)
+            self._anew.discard(key)
         with self._sending:
             line = self._lines[key]
             line.n = len(known)
             share = xs[known] / xs[-1] if len(xs) else xs
             line.kept[:] = np.stack([xs[known], ys[known], share * seconds])
+            if np.isfinite(seconds):
+                self._clocks.setdefault(key, time.monotonic() - seconds)
+
+    def _empty(self, keys: set[str]) -> None:
+        """Empty the lines of runs that begin again."""
+        with self._sending:
+            drawn = [key for key in keys if key in self._lines and self._lines[key].n]
+            for key in drawn:
+                self._lines[key].n = 0
+            if drawn:
+                self.refresh()
 
     def restart(self, key: str) -> None:
-        """Empty a trace whose run begins again."""
+        """Empty a trace whose run waits to begin again."""
         with self._lock:
             self._waiting.pop(key, None)
-        with self._sending:
-            if key in self._lines and self._lines[key].n:
-                self._lines[key].n = 0
-                self.refresh()
+        self._empty({key})
+
+    def clock(self, key: str) -> float:
+        """Return the seconds since a run began; NaN where nobody here saw it begin."""
+        began = self._clocks.get(key)
+        return float("nan") if began is None else time.monotonic() - began
 
     def show(self, figure: go.Figure) -> None:
         """Put another figure in place of the present one; zoom and selection stay."""
@@ -205,16 +229,18 @@ class LiveChart(anywidget.AnyWidget):
         """Send what has come since the last call as one message; returns its bytes."""
         with self._lock:
             (waiting, self._waiting), newest = (self._waiting, {}), self._newest
+            anew, self._anew = self._anew, set()
+        self._empty(anew)
         if not waiting:
             return 0
-        now = time.monotonic() - self._began
+        now = time.monotonic()
         counts: list[tuple[int, int, int]] = []
         points, masks = [], []
         with self._sending:
             for place, (key, line) in enumerate(self._lines.items()):
                 if key not in waiting:
                     continue
-                new = _new_points(waiting.pop(key), line, now)
+                new = _new_points(waiting.pop(key), line, now - self._clocks.setdefault(key, now))
                 if not new.shape[1]:
                     continue
                 mask = _extend(line, new)
@@ -231,7 +257,9 @@ class LiveChart(anywidget.AnyWidget):
                 np.concatenate([p[:2].ravel() for p in points]).astype("<f4").tobytes(),
                 b"".join(masks),
             ]
-            self.send({"kind": "patch", "seq": self._seq, "now": now, "stamp": newest}, buffers)
+            ends = [float(p[2, -1]) for p in points]
+            buffers.insert(2, np.array(ends, "<f4").tobytes())
+            self.send({"kind": "patch", "seq": self._seq, "stamp": newest}, buffers)
         return sum(map(len, buffers))
 
     @property
@@ -311,9 +339,9 @@ def _new_points(
     x, y = x[chosen], y[chosen]
     # Points carry no clock: between two patches they are spread evenly over x. The page does
     # the same, so that seconds need not be sent.
-    begin = float(last[2]) if np.isfinite(last[2]) and line.n else now
+    begin = float(last[2]) if np.isfinite(last[2]) else now
     reach = x[-1] - last[0] if len(x) else 0.0
-    share = (x - last[0]) / reach if line.n and reach > 0 else np.ones(len(x))
+    share = (x - last[0]) / reach if reach > 0 else np.ones(len(x))
     return np.stack([x, y, begin + share * (now - begin)]).astype(np.float32)
 
 

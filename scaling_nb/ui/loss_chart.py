@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import plotly.graph_objects as go
 
-from ..plots.style import COLOURS, axis, count, figure
+from ..plots.style import COLOURS, axis, count, figure, flop
 from ..records import RunSpec
+from .analysis import NARROW
 from .board import Board
 from .boards import board_of
 from .live_chart import LiveChart, Trace
+from .panel import Panel
 from .snapshot import Snapshot
 from .ticker import shared_ticker
 
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
 _DASHES = ("solid", "dash", "dot", "dashdot")
 
 
-class LossChart:
+class LossChart(Panel):
     """The live loss chart of a sweep.
 
     Parameters
@@ -29,19 +32,27 @@ class LossChart:
     height : int, pixels
     """
 
-    def __init__(self, source: Sweep | Board | Any, *, height: int = 320) -> None:
+    def __init__(self, source: Sweep | Board | Any, *, height: int = 350) -> None:
         self.board = board_of(source)
         drawing = figure(
             "Loss while training", axis("tokens seen"), axis("training loss", "nats per token")
         )
-        drawing.update_layout(margin={"l": 60, "r": 10, "t": 36, "b": 45}, title_font_size=13)
-        drawing.update_layout(legend={"title": {"text": "budget (FLOP)"}})
+        drawing.update_layout(**NARROW)
+        drawing.update_layout(legend={"title": {"text": "budget (FLOP) "}})
+        drawing.update_xaxes(exponentformat="SI")
+        self._drawing = go.Figure(drawing)
+        drawing.add_annotation(
+            text="a line for each run, once it trains",
+            x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False,
+        )  # fmt: skip
+        drawing.update_xaxes(range=[0, 1], showticklabels=False)
+        drawing.update_yaxes(range=[0, 1], showticklabels=False)
         self.chart = LiveChart("training loss of every run", drawing, height=height, controls=True)
         self.widget = self.chart
         self._sweep: Sweep | None = None
         self._known: dict[str, str] = {}
         self._stop_beat = shared_ticker().every(self.chart.publish)
-        self._detach = self.board.attach(self.update, self.chart.append)
+        self._detach = self.board.attach(self.update, self.chart)
 
     def update(self, snapshot: Snapshot) -> None:
         """Add lines for runs that began."""
@@ -54,13 +65,14 @@ class LossChart:
         specs = {run.run_id: run for run in snapshot.sweep.plan.runs}
         new = [run_id for run_id in started if run_id not in self._known and run_id in specs]
         if new:
+            self.chart.show(self._drawing)
             self.chart.add(traces([specs[k] for k in new], snapshot.sweep.plan.runs))
             # A run that is older than this chart has a past; its first steps are on their way.
             past = [k for k in new if started[k] != "running" or len(new) > 4 or not self._known]
             for run_id in past:
                 tokens, loss = snapshot.sweep.curve(run_id)
                 if len(loss):
-                    self.chart.load(run_id, tokens, loss)
+                    self.chart.load(run_id, tokens, loss, took(snapshot, run_id, self.chart))
             if past:
                 self.chart.refresh()
         for run_id, state in snapshot.status.runs.items():
@@ -74,8 +86,27 @@ class LossChart:
 
     def close(self) -> None:
         """Stop following the sweep."""
-        self._detach()
+        super().close()
         self._stop_beat()
+
+
+def took(snapshot: Snapshot, run_id: str, chart: LiveChart) -> float:
+    """Return the seconds a run has taken so far.
+
+    One that trains, and that nobody here saw begin, is taken to have begun with the sweep.
+    """
+    if snapshot.runs is not None:
+        ids = snapshot.runs.columns["run_id"]
+        here = np.flatnonzero(ids == run_id)
+        if len(here):
+            return float(snapshot.runs.columns["seconds"][here[0]])
+    assert snapshot.sweep is not None
+    assert snapshot.status is not None
+    for run in snapshot.sweep.failures:
+        if run.run_id == run_id and np.isfinite(run.seconds):
+            return run.seconds
+    known = chart.clock(run_id)
+    return known if np.isfinite(known) else snapshot.status.elapsed
 
 
 def traces(specs: list[RunSpec], plan: tuple[RunSpec, ...]) -> list[Trace]:
@@ -90,8 +121,9 @@ def traces(specs: list[RunSpec], plan: tuple[RunSpec, ...]) -> list[Trace]:
             Trace(
                 key=spec.run_id,
                 label=f"N {count(spec.n_params)}, seed {spec.seed}",
-                group=f"{spec.budget:.3g}",
+                group=flop(spec.budget),
                 rank=place,
+                full=COLOURS[place % len(COLOURS)],
                 colour=shaded(COLOURS[place % len(COLOURS)], shade),
                 dash=_DASHES[place // len(COLOURS) % len(_DASHES)],
                 scales={"steps": 1 / spec.tokens_per_step, "flops": spec.flops_per_token},

@@ -12,21 +12,23 @@ from ..cost import CostEstimate, format_seconds
 from ..errors import ScalingError
 from ..flops import CONVENTIONS
 from ..plan import SweepPlan
-from ..plots.style import count
+from ..plots.style import count, flop
 from .board import Board
 from .boards import board_of
 from .choices import parse
 from .comms import keep_listening
 from .controls import Mirror, labelled, row, section, title, warning_html, words
+from .panel import Panel
 from .snapshot import Snapshot
 
 if TYPE_CHECKING:
     from ..training.recipe import Recipe
 
-_LARGEST = 26
+_DECADES = 3.0
+"""A budget's slider reaches this many decades to both sides of where it is."""
 
 
-class PlanPanel:
+class PlanPanel(Panel):
     """Budgets, sizes and seeds; the table of runs and its cost follow as one drags.
 
     Parameters
@@ -38,16 +40,16 @@ class PlanPanel:
         self.board = board_of(source)
         choose = self.board.choose
         low = labelled(
-            w.FloatLogSlider(value=1e12, min=6, max=_LARGEST, step=0.05, readout_format=".1e"),
+            w.FloatLogSlider(value=1e12, min=9, max=16, step=0.02, readout=False),
             "budgets from",
             "Smallest compute budget C, FLOP: each budget gives one IsoFLOP curve",
-            "330px",
+            "250px",
         )
         high = labelled(
-            w.FloatLogSlider(value=1e13, min=6, max=_LARGEST, step=0.05, readout_format=".1e"),
+            w.FloatLogSlider(value=1e13, min=9, max=16, step=0.02, readout=False),
             "to",
             "Largest compute budget, FLOP; the wider the range, the surer the exponents",
-            "290px",
+            "190px",
         )
         number = labelled(
             w.BoundedIntText(value=4, min=1, max=20),
@@ -55,14 +57,14 @@ class PlanPanel:
             "How many budgets, spread in log C",
             "80px",
         )
-        self._low = Mirror(low, lambda _: self._spread())
-        self._high = Mirror(high, lambda _: self._spread())
+        self._low = Mirror(low, lambda _: self._spread(), around=_DECADES)
+        self._high = Mirror(high, lambda _: self._spread(), around=_DECADES)
         self._count = Mirror(number, lambda _: self._spread())
         typed = labelled(
             w.Text(placeholder="1e12, 3e12, 1e13", continuous_update=False),
             "or typed",
             "Budgets in FLOP, or a range such as 1e12 to 1e13 x 4",
-            "250px",
+            "230px",
         )
         self._typed = Mirror(typed, self._parse)
         self._n_sizes = Mirror(
@@ -133,6 +135,7 @@ class PlanPanel:
             self._shown,
         )
         self._plan: SweepPlan | None = None
+        self._typing = ""
         keep_listening(self.widget)
         self._detach = self.board.attach(self.update)
 
@@ -150,20 +153,15 @@ class PlanPanel:
             self._reuse.show(choice.reuse is not None)
             self._reuse.control.disabled = snapshot.alive or choice.schedule != "wsd"
         if snapshot.question.target is not None:
-            self._target.show(f"{snapshot.question.target:.4g}")
+            self._target.show(flop(snapshot.question.target))
         for control in self._inputs:
             if control is not self._reuse.control:
                 control.disabled = snapshot.alive
         self._summary.value = summary_html(snapshot)
-        notes = [snapshot.plan_problem] if snapshot.plan_problem else snapshot.plan_notes
-        self._problem.value = "".join(warning_html(note) for note in notes)
+        self._show_problems(snapshot)
         if snapshot.plan is not self._plan:
             self._plan = snapshot.plan
             self._table.value = table_html(snapshot.plan) if snapshot.plan else ""
-
-    def close(self) -> None:
-        """Stop following the board."""
-        self._detach()
 
     def _spread(self) -> None:
         low, high = self._low.control.value, self._high.control.value
@@ -181,31 +179,47 @@ class PlanPanel:
             return
         try:
             self.board.choose(budgets=parse(text))
-            self._problem.value = ""
         except ScalingError as error:
-            self._problem.value = warning_html(str(error))
+            self._say(str(error))
+        else:
+            self._say("")
 
     def _aim(self, text: str) -> None:
         try:
             target = float(text)
         except ValueError:
-            self._problem.value = warning_html(f"{text!r} is no number. Write FLOP, such as 1e15.")
-            return
+            target = math.nan
         if target > 0 and math.isfinite(target):
+            self._say("")
             self.board.ask(target=target)
+        else:
+            self._say(f"{text!r} is no positive number. Write FLOP, such as 1e15.")
+
+    def _say(self, problem: str) -> None:
+        """Show what is wrong with what was typed, until something else is typed."""
+        self._typing = problem
+        self._show_problems(self.board.snapshot)
+
+    def _show_problems(self, snapshot: Snapshot) -> None:
+        notes = [snapshot.plan_problem] if snapshot.plan_problem else [*snapshot.plan_notes]
+        if self._typing:
+            notes.insert(0, self._typing)
+        said = "".join(warning_html(note) for note in notes)
+        if self._problem.value != said:
+            self._problem.value = said
 
 
 def summary_html(snapshot: Snapshot) -> str:
     """Return a plan and its cost in one line."""
     plan = snapshot.plan
     if plan is None:
-        return "planning …" if snapshot.planning else ""
+        return "planning …" if snapshot.planning else "no plan"
     cells = len({(run.size, run.budget) for run in plan.runs})
     parts = [
         f"<b>{len(plan.runs)} runs</b>" + (f" of {cells} cells" if cells < len(plan.runs) else ""),
         f"{escape(plan.size_name)} {plan.runs[0].size:g}–{max(r.size for r in plan.runs):g}",
-        f"C = {', '.join(f'{c:.3g}' for c in plan.budgets)} FLOP",
-        f"{plan.trained_flops:.3g} FLOP in all",
+        f"C = {', '.join(map(flop, plan.budgets))} FLOP",
+        f"{flop(plan.trained_flops)} FLOP in all",
     ]
     if plan.skipped:
         why = "; ".join(
@@ -229,14 +243,21 @@ def cost_text(cost: CostEstimate | None, *, alive: bool) -> str:
     size = f"{memory:.1f} GB" if memory >= 1 else f"{1e3 * memory:.0f} MB"
     return (
         f"<b>{format_seconds(cost.seconds)}</b> ({format_seconds(low)} to {format_seconds(high)}) "
-        f"with {cost.workers} workers · {size} · {cost.kwh:.2g} kWh"
+        f"with {cost.workers} workers · {size} · {energy_text(cost.kwh)}"
     )
+
+
+def energy_text(kwh: float) -> str:
+    """Return an energy in the unit that reads best."""
+    if kwh >= 0.1:
+        return f"{kwh:.2g} kWh"
+    return f"{1e3 * kwh:.2g} Wh" if kwh >= 1e-4 else f"{1e6 * kwh:.2g} mWh"
 
 
 def table_html(plan: SweepPlan) -> str:
     """Return the plan as sizes by budgets: tokens per parameter of each run."""
     sizes = sorted({(run.size, run.n_params) for run in plan.runs})
-    heads = "".join(f'<th scope="col">{c:.3g}</th>' for c in plan.budgets)
+    heads = "".join(f'<th scope="col">{flop(c)}</th>' for c in plan.budgets)
     cells = {(run.size, run.budget): run for run in plan.runs}
     lines = []
     for size, n in sizes:

@@ -14,7 +14,7 @@ function show(key, value) {
       if (value >= scale) return `${Number((value / scale).toPrecision(3))}${letter}`;
     }
   }
-  return value >= 1e5 ? value.toExponential(2).replace("e+", "e") : String(Number(value.toPrecision(3)));
+  return value >= 1e5 ? value.toExponential(2).replace(/\.?0*e\+/, "e") : String(Number(value.toPrecision(3)));
 }
 
 function compare(key, down) {

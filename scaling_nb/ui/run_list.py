@@ -18,7 +18,11 @@ Row = dict[str, Any]
 Order = Callable[[str, tuple[str, ...], str], object]
 
 COLUMNS = [
-    ("state", "state", "queued, running, finished, diverged, failed, cancelled or skipped"),
+    (
+        "state",
+        "state",
+        "planned, queued, running, finished, diverged, failed, cancelled, skipped",
+    ),
     ("size", "size", "value of the argument that sets the model's size"),
     ("seed", "seed", "which repeat of the run this is"),
     ("budget", "budget", "IsoFLOP budget the run was planned for, FLOP"),
@@ -58,9 +62,10 @@ class RunList(anywidget.AnyWidget):
 
 def rows_of(snapshot: Snapshot) -> list[Row]:
     """Return one row a run: planned ones with where they stand, or those of a table."""
+    if snapshot.sweep is None and snapshot.plan is not None:
+        return [_planned_row(snapshot, run, {}, {}) for run in snapshot.plan.runs]
     if snapshot.sweep is None:
         return [] if snapshot.runs is None else _table_rows(snapshot.runs)
-    assert snapshot.status is not None
     finished = {} if snapshot.runs is None else {r["id"]: r for r in _table_rows(snapshot.runs)}
     failed = {run.run_id: run.message for run in snapshot.sweep.failures}
     return [_planned_row(snapshot, run, finished, failed) for run in snapshot.sweep.plan.runs]
@@ -70,9 +75,9 @@ def _planned_row(
     snapshot: Snapshot, run: Any, finished: dict[str, Row], failed: dict[str, str]
 ) -> Row:
     status = snapshot.status
-    assert status is not None
-    state = status.runs.get(run.run_id, "queued")
-    seen = status.tokens_seen.get(run.run_id, 0)
+    state = status.runs.get(run.run_id, "queued") if status else "planned"
+    seen = status.tokens_seen.get(run.run_id, 0) if status else 0
+    loss = status.loss.get(run.run_id, math.nan) if status else math.nan
     speed = snapshot.speeds.get(run.run_id, math.nan)
     done = finished.get(run.run_id)
     left = (run.n_tokens - seen) / speed if speed > 0 else math.nan
@@ -87,7 +92,7 @@ def _planned_row(
             "D": run.n_tokens,
             "ratio": run.tokens_per_param,
             "C": run.compute,
-            "loss": done["loss"] if done else status.loss.get(run.run_id, math.nan),
+            "loss": done["loss"] if done else loss,
             "progress": 1.0 if done else seen / run.n_tokens,
             "speed": speed,
             "eta": left if state == "running" else math.nan,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..cost import CostEstimate
 from ..plan import SweepPlan
-from ..plots.style import count
+from ..plots.style import count, flop
 from ..records import RunTable
 from .analysis import Analysis, Question
 from .choices import PlanChoice
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 ALIVE = ("running", "paused")
 """States of a sweep that trains, or would go on at once."""
+_DONE = ("finished", "diverged", "failed", "skipped")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +54,8 @@ class Snapshot:
     undo : int
         Exclusions that can be taken back.
     log : tuple of Entry
+    refusal : str
+        Why the last order was not carried out; empty where it was.
     """
 
     recipe: Recipe | None = None
@@ -70,11 +73,22 @@ class Snapshot:
     analysis: Analysis | None = None
     undo: int = 0
     log: tuple[Entry, ...] = ()
+    refusal: str = ""
 
     @property
     def alive(self) -> bool:
         """Whether a sweep trains or is paused."""
         return self.status is not None and self.status.state in ALIVE
+
+    @property
+    def fittable(self) -> bool:
+        """Whether there are runs to speak of, excluded ones too."""
+        return self.runs is not None and len(self.runs.columns["run_id"]) > 0
+
+    @property
+    def n_done(self) -> int:
+        """Runs that need no more training; a cancelled one is trained when the sweep goes on."""
+        return sum(s in _DONE for s in self.status.runs.values()) if self.status else 0
 
     @property
     def fitted(self) -> bool:
@@ -85,14 +99,14 @@ class Snapshot:
     @property
     def sentence(self) -> str:
         """What happens, for somebody who does not see it."""
-        parts = []
+        parts = [f"Refused: {self.refusal}"] if self.refusal else []
         if self.status is not None:
             s = self.status
-            done = f"{s.n_done} of {s.n_runs} runs done"
+            done = f"{self.n_done} of {s.n_runs} runs done"
             parts.append(done if s.state == "running" else f"{s.state}: {done}")
         elif self.plan is not None:
             parts.append(f"{len(self.plan.runs)} runs planned")
         if self.analysis is not None and self.analysis.answer is not None:
-            a = self.analysis.answer
-            parts.append(f"N* at {a.compute:.3g} is {count(a.n_params)}")
+            a, asked = self.analysis.answer, self.analysis.target
+            parts.append(f"N* at {flop(asked)} is {count(a.n_params)}")
         return "; ".join(parts)

@@ -1,15 +1,4 @@
-// Progress, text, and a live region; and names for the slider handles that ipywidgets leaves bare.
-
-function nameHandles(root) {
-  for (const slider of root.querySelectorAll(".widget-slider, .widget-inline-hbox")) {
-    const label = slider.querySelector(".widget-label")?.textContent.trim();
-    if (!label) continue;
-    for (const part of slider.querySelectorAll(".noUi-handle, .widget-readout")) {
-      if (part.getAttribute("aria-label") !== label) part.setAttribute("aria-label", label);
-      if (part.classList.contains("widget-readout") && part.isContentEditable) part.setAttribute("role", "textbox");
-    }
-  }
-}
+// Progress, text, and a live region.
 
 function render({ model, el }) {
   const line = document.createElement("div");
@@ -38,18 +27,8 @@ function render({ model, el }) {
   model.on("change", update);
   update();
 
-  let observer = null;
-  const begin = () => {
-    const root = el.closest(".snb-panel");
-    if (!root) return void (el.isConnected || requestAnimationFrame(begin));
-    nameHandles(root);
-    observer = new MutationObserver(() => nameHandles(root));
-    observer.observe(root, { childList: true, subtree: true });
-  };
-  requestAnimationFrame(begin);
   return () => {
     model.off("change", update);
-    observer?.disconnect();
   };
 }
 

@@ -11,10 +11,7 @@ from .comms import keep_listening
 
 
 class StatusLine(anywidget.AnyWidget):
-    """Progress, a line of text, and a polite live region for screen readers.
-
-    It also names the parts of ipywidgets that have no accessible name of their own.
-    """
+    """Progress, a line of text, and a polite live region for screen readers."""
 
     _esm = Path(__file__).with_suffix(".js")
     done = traitlets.Int(0).tag(sync=True)

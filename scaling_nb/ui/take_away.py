@@ -10,6 +10,7 @@ from ..plots.report import fit_report
 from ..records import RunTable
 from .analysis import Analysis, Question, target_of
 from .snapshot import Snapshot
+from .wording import answer_text
 
 RUNS = "scaling_runs.csv"
 
@@ -63,10 +64,10 @@ def table_budgets(analysis: Analysis) -> list[float]:
 
 def latex(analysis: Analysis) -> str:
     """Return the allocation table as LaTeX."""
-    fit = analysis.fit
-    if fit is None or analysis.answer is None:
+    asked = analysis.asked
+    if asked is None or analysis.answer is None:
         return f"% {analysis.problem}"
-    text: str = fit.chinchilla_table(table_budgets(analysis), format="latex")
+    text: str = asked.chinchilla_table(table_budgets(analysis), format="latex")
     return text
 
 
@@ -78,6 +79,8 @@ def report(snapshot: Snapshot, *, title: str) -> str:
     notes: list[str] = []
     if analysis.backtest is not None:
         notes.append(str(analysis.backtest))
+    if analysis.question.max_tokens or analysis.question.inference_tokens:
+        notes.append(answer_text(analysis))
     curves = []
     if snapshot.sweep is not None:
         logged = {k: snapshot.sweep.curve(k) for k in analysis.runs.run_ids}
@@ -85,7 +88,7 @@ def report(snapshot: Snapshot, *, title: str) -> str:
     return fit_report(
         analysis.runs,
         fits,
-        target=target_of(analysis.runs, analysis.question),
+        target=analysis.target,
         budgets=table_budgets(analysis) if analysis.answer is not None else None,
         curves=curves,
         title=title,

@@ -119,10 +119,13 @@ class Latest:
             self._condition.notify_all()
 
     def close(self) -> None:
-        """Forget what has not begun, and end the thread."""
+        """Forget what has not begun, wait a little for what has, and end the thread."""
         with self._condition:
             self._closed, self._next = True, None
             self._condition.notify_all()
+            thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout=5.0)
 
     def _loop(self) -> None:
         while True:

@@ -13,9 +13,10 @@ from .analysis import Analysis
 from .board import Board
 from .boards import board_of
 from .comms import keep_listening
-from .controls import button, row, section, title, words
+from .controls import button, row, section, title, warning_html, words
 from .live_chart import LiveChart
 from .loss_chart import LossChart
+from .panel import Panel
 from .run_list import RunList, rows_of
 from .snapshot import Entry, Snapshot
 from .status import StatusLine
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 _ROWS_EVERY = 4
 
 
-class TrainPanel:
+class TrainPanel(Panel):
     """Controls of a sweep, its live charts, its runs.
 
     With a table of runs instead of a sweep, only the charts of the fit and the table are shown.
@@ -36,10 +37,13 @@ class TrainPanel:
     source : Sweep, RunTable or Board
     """
 
+    says_refusals = True
+
     def __init__(self, source: Sweep | Board | Any) -> None:
         self.board = board_of(source)
         self._trains = self.board.snapshot.recipe is not None
         self.status = StatusLine()
+        self._refused = words()
         self._start = button(
             "start",
             self.board.start,
@@ -62,12 +66,12 @@ class TrainPanel:
         self.loss = LossChart(self.board) if self._trains else None
         self.isoflop = LiveChart(
             "IsoFLOP curves: held-out loss against model size",
-            waiting("IsoFLOP curves and their minima", "model size N", "held-out loss"),
+            WAITING_ISOFLOP,
         )
         self.isoflop.on_pick(self._picked)
         self.frontier = LiveChart(
             "compute-optimal model size against compute",
-            waiting("How big: N*(C)", "training compute C", "compute-optimal model size N*"),
+            WAITING_FRONTIER,
         )
         verbs = ["exclude", "restore", *(["retry", "skip"] if self._trains else [])]
         self.runs = RunList(self._ordered, verbs, trains=self._trains)
@@ -77,7 +81,13 @@ class TrainPanel:
         parts: list[w.Widget] = [
             row(title("2 TRAIN" if self._trains else "RUNS"), *buttons),
             self.status,
+            self._refused,
             row(*charts, kind="snb-charts"),
+            words(
+                "in the IsoFLOP chart, click a point to exclude its run or to take it back; with "
+                "the lasso of the chart's menu, several",
+                "snb-hint",
+            ),
             w.Accordion([self.runs], titles=("runs",), selected_index=0),
         ]
         self._record = w.Accordion([self._log], titles=("event log",))
@@ -91,6 +101,9 @@ class TrainPanel:
     def update(self, snapshot: Snapshot) -> None:
         """Show a snapshot."""
         self._show_status(snapshot)
+        refused = warning_html(snapshot.refusal) if snapshot.refusal else ""
+        if self._refused.value != refused:
+            self._refused.value = refused
         if snapshot.analysis is not self._analysis:
             self._analysis = snapshot.analysis
             self._show_figures(snapshot.analysis)
@@ -107,7 +120,7 @@ class TrainPanel:
 
     def close(self) -> None:
         """Stop following the board."""
-        self._detach()
+        super().close()
         if self.loss is not None:
             self.loss.close()
 
@@ -115,7 +128,7 @@ class TrainPanel:
         status = snapshot.status
         state = status.state if status else "new"
         changed = {
-            "done": status.n_done if status else 0,
+            "done": snapshot.n_done,
             "total": status.n_runs if status else len(snapshot.plan.runs) if snapshot.plan else 0,
             "text": status_text(snapshot),
             "said": snapshot.sentence,
@@ -125,7 +138,7 @@ class TrainPanel:
                 setattr(self.status, name, value)
         if not self._trains:
             return
-        planned = snapshot.plan is not None and not snapshot.planning
+        planned = snapshot.plan is not None and not snapshot.planning and not snapshot.plan_problem
         new_plan = (
             snapshot.sweep is not None
             and snapshot.plan is not None
@@ -151,11 +164,13 @@ class TrainPanel:
                 control.disabled = disabled
 
     def _show_figures(self, analysis: Analysis | None) -> None:
+        figures = {} if analysis is None else analysis.figures
+        # Nothing that has lost its runs stays: a chart of before would answer for now.
+        self.isoflop.show(figures.get("isoflop", WAITING_ISOFLOP))
+        self.frontier.show(figures.get("frontier", WAITING_FRONTIER))
+        self.isoflop.summary = self.frontier.summary = ""
         if analysis is None:
             return
-        self.isoflop.show(analysis.figures["isoflop"])
-        if "frontier" in analysis.figures:
-            self.frontier.show(analysis.figures["frontier"])
         found = analysis.iso.optima if analysis.iso else ()
         self.isoflop.summary = f"{len(found)} budgets with a minimum"
         if analysis.answer is not None:
@@ -165,7 +180,7 @@ class TrainPanel:
         if how == "click":
             self.board.toggle(keys, "clicked in the IsoFLOP chart")
         else:
-            self.board.exclude(keys, "lassoed in the IsoFLOP chart")
+            self.board.surround(keys, "lassoed in the IsoFLOP chart")
 
     def _ordered(self, verb: str, ids: tuple[str, ...], reason: str) -> None:
         if verb == "exclude":
@@ -186,6 +201,10 @@ def waiting(title: str, x: str, y: str) -> go.Figure:
     )  # fmt: skip
 
 
+WAITING_ISOFLOP = waiting("IsoFLOP curves and their minima", "model size N", "held-out loss")
+WAITING_FRONTIER = waiting("How big: N*(C)", "training compute C", "N*")
+
+
 def status_text(snapshot: Snapshot) -> str:
     """Return where the sweep is, in a line."""
     status = snapshot.status
@@ -196,7 +215,7 @@ def status_text(snapshot: Snapshot) -> str:
             return f"{len(runs)} runs" + (f", {out} excluded" if out else "")
         return "not started"
     failed = sum(s in ("failed", "diverged") for s in status.runs.values())
-    parts = [f"{status.n_done}/{status.n_runs} runs", status.state, status.eta_text()]
+    parts = [f"{snapshot.n_done}/{status.n_runs} runs", status.state, status.eta_text()]
     if failed:
         parts.append(f"{failed} failed or diverged")
     if snapshot.runs is not None and snapshot.runs.exclusions:

@@ -83,14 +83,22 @@ def test_files_of_another_form_are_told(stories, tmp_path):
         cifar10(stories)
 
 
-def test_without_the_hub_the_advice_is_the_local_corpus(tmp_path):
+ADVICE = {
+    "tinystories": ["path=", "stdlib_text()"],
+    "cifar10": ["path=", "patterns()"],
+    "fashion_mnist_from_hub": ["IDX", "apt install dataset-fashion-mnist", "patterns()"],
+}
+
+
+def test_without_the_hub_each_set_has_its_own_advice(tmp_path):
     code = (
         "import sys\n"
-        "from scaling_nb.datasets import tinystories\n"
+        "from scaling_nb.datasets import hub\n"
         "for installed in (True, False):\n"
         "    if not installed: sys.modules['datasets'] = None\n"
-        "    try: tinystories(1000)\n"
-        "    except ValueError as error: print(error)\n"
+        f"    for name in {list(ADVICE)}:\n"
+        "        try: getattr(hub, name)()\n"
+        "        except ValueError as error: print(name, error)\n"
     )
     offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HOME": str(tmp_path)}
     done = subprocess.run(
@@ -100,7 +108,11 @@ def test_without_the_hub_the_advice_is_the_local_corpus(tmp_path):
         text=True,
         check=True,
     )
-    without_network, without_library = done.stdout.splitlines()
-    assert "could not be loaded" in without_network
-    assert "pip install 'scaling_nb[data]'" in without_library
-    assert all("stdlib_text()" in line for line in (without_network, without_library))
+    lines = done.stdout.splitlines()
+    assert len(lines) == 6
+    for line in lines:
+        name = line.split()[0]
+        assert all(words in line for words in ADVICE[name]), line
+        assert ("stdlib_text()" in line) == (name == "tinystories")
+    assert all("could not be loaded" in line for line in lines[:3])
+    assert all("pip install 'scaling_nb[data]'" in line for line in lines[3:])

@@ -103,3 +103,16 @@ class TestEveryExecutor:
 
     def test_an_empty_queue_is_done_at_once(self, name, tiny_recipe):
         EXECUTORS[name]().run(tiny_recipe, JobQueue([]), emit=print, control=Control())
+
+
+def test_memory_is_counted_for_each_device(tiny_recipe):
+    jobs = [Job(specs=specs, bytes=60) for specs in tiny_plan(tiny_recipe).jobs()[:4]]
+    waiting = JobQueue(jobs, memory={"cuda:0": 100, "cuda:1": 100})
+    control = Control()
+    assert waiting.take(control, wait=False, device="cuda:0") is jobs[0]
+    # The other device has all its memory; the first has room for one run at a time.
+    assert waiting.take(control, wait=False, device="cuda:1") is jobs[1]
+    assert waiting.take(control, wait=False, device="cuda:0") is None
+    waiting.done(jobs[0])
+    assert waiting.take(control, wait=False, device="cuda:0") is jobs[2]
+    assert waiting.take(control, wait=False, device="cuda:1") is None

@@ -15,7 +15,7 @@ from scaling_nb import Recipe, Sweep, SweepError
 from scaling_nb.events import StepLogged
 from scaling_nb.executors import ProcessExecutor, ThreadExecutor, choose_executor, make_executor
 from scaling_nb.executors.payload import read_recipe, write_recipe
-from scaling_nb.executors.pool import POOL, WorkerProcess
+from scaling_nb.executors.pool import POOL, WorkerPool, WorkerProcess
 
 
 def losses(sweep):
@@ -181,3 +181,16 @@ def test_a_worker_that_cannot_start_says_what_it_printed(monkeypatch):
     with pytest.raises(SweepError, match="did not start: exit status 1, ImportError: no torch"):
         worker.connect()
     worker.stop()
+
+
+def test_what_is_timed_waits_for_workers_that_are_warming():
+    pool = WorkerPool()
+    try:
+        pool.warm(1)
+        pool.settle()
+        (worker,) = pool._idle
+        assert worker.connected
+        pool.settle()
+        assert pool.borrow() is worker
+    finally:
+        pool.close()

@@ -14,7 +14,7 @@ import torch
 from helpers import TinyLM, tiny_plan
 from torch.utils.data import IterableDataset
 
-from scaling_nb import Recipe, RunStore, StoreError, Sweep
+from scaling_nb import Recipe, RunStore, StoreError, Sweep, follow
 from scaling_nb.__main__ import main
 from scaling_nb.events import StepLogged
 from scaling_nb.executors import ThreadExecutor
@@ -66,6 +66,8 @@ def test_a_full_disk_pauses_the_sweep_and_nothing_is_lost(tiny_recipe, tmp_path,
     writer = connections[1]
     sweep = Sweep(tiny_recipe, plan, store=store, executor="inline")
     store.save_sweep(plan, tiny_recipe.parts())
+    # Fills the table's first page, so that the first piece of a curve already needs another.
+    store.append("filler", np.arange(335), np.zeros(335, np.float32))
     store.flush()
     # SQLite itself then answers as it does on a full disk.
     writer.execute("PRAGMA max_page_count = 1")
@@ -85,6 +87,25 @@ def test_a_full_disk_pauses_the_sweep_and_nothing_is_lost(tiny_recipe, tmp_path,
     for spec in plan.runs:
         for mine, theirs in zip(again.curve(spec.run_id), expected.curve(spec.run_id), strict=True):
             assert np.array_equal(mine, theirs)
+
+
+def test_a_call_that_waits_says_that_the_disk_is_full_and_goes_on_when_it_is_not(
+    tiny_recipe, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr("scaling_nb.api.RETRY_SECONDS", 0.05)
+    sweep = Sweep(tiny_recipe, tiny_plan(tiny_recipe), store=tmp_path / "runs.db",
+                  checkpoint_every=0.01)  # fmt: skip
+    (tmp_path / "runs.checkpoints").write_text("a file in the folder's place")
+    thread = threading.Thread(target=follow, args=(sweep.start(),), kwargs={"progress": False})
+    thread.start()
+    said = []
+    until(lambda: said.append(capsys.readouterr().err) or "paused: " in "".join(said))
+    assert "no checkpoint can be written" in "".join(said)
+    assert "Make room, then resume(). It is tried again every 0.05 s" in "".join(said)
+    (tmp_path / "runs.checkpoints").unlink()
+    thread.join(60)
+    assert sweep.state == "finished"
+    assert len(sweep.runs) == len(sweep.plan.runs)
 
 
 def test_a_disk_that_takes_no_checkpoint_pauses_the_sweep(tiny_recipe, tmp_path):
@@ -144,6 +165,28 @@ def test_a_corrupt_store_says_so_and_can_be_salvaged(tiny_recipe, tmp_path, keep
     assert losses(again) == expected
     assert main(["recover", str(path)]) == 1
     assert "exists already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flipped", [b"\x01", b"\xa5"], ids=["text", "no text"])
+def test_a_run_whose_bytes_flipped_is_named_and_trained_again(tiny_recipe, tmp_path, flipped):
+    path = tmp_path / "runs.db"
+    sweep = finished(tiny_recipe, path, tiny_plan(tiny_recipe), executor="inline")
+    expected = losses(sweep)
+    sweep.store.close()
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+    data = bytearray(path.read_bytes())
+    at = data.find(b'"status": "finished"')
+    data[at - 40 : at - 20] = 20 * flipped
+    path.write_bytes(data)
+    with pytest.raises(StoreError, match="recover .*runs.db salvages"):
+        Sweep.open(path, tiny_recipe)
+    assert main(["recover", str(path)]) == 0
+    again = Sweep.open(tmp_path / "runs.recovered.db", tiny_recipe)
+    assert len(again.runs) == len(expected) - 1
+    assert again.start().wait(60)
+    assert losses(again) == expected
 
 
 def test_what_cannot_be_salvaged_is_said(tmp_path, capsys):

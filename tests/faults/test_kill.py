@@ -135,6 +135,45 @@ def test_a_sweep_that_is_killed_ends_bit_for_bit_as_if_undisturbed(tmp_path):
     kill_and_compare(tmp_path, kills=3, factor=3.0)
 
 
+LIFE = """
+import sys
+sys.path.insert(0, sys.argv[1])
+if __name__ == "__main__":
+    from sweep_in_a_process import plan_of, recipe
+    from scaling_nb import Sweep
+    made = recipe()
+    sweep = Sweep(made, plan_of(made, 10), store=sys.argv[2], executor="processes",
+                  checkpoint_every=0.02).start()
+    sweep.wait()
+"""
+
+
+def test_a_sweep_in_worker_processes_that_is_killed_ends_as_if_undisturbed(tmp_path):
+    made = recipe()
+    plan = plan_of(made, 10)
+    undisturbed = Sweep(made, plan, store=tmp_path / "undisturbed.db", executor="inline").start()
+    assert undisturbed.wait(300)
+    store = tmp_path / "killed.db"
+    life = subprocess.Popen([sys.executable, "-c", LIFE, TESTS, str(store)])
+    give_up = time.monotonic() + 120
+    while (done := committed(store)) is None or done[0][0] is None:
+        assert life.poll() is None
+        assert time.monotonic() < give_up
+        time.sleep(0.02)
+    life.kill()
+    life.wait()
+    sweep = Sweep.open(store, made)
+    assert sweep.executor.name == "processes"
+    assert len(sweep.runs) < len(plan.runs)
+    assert sweep.start().wait(300)
+    assert {run.run_id: run.loss for run in sweep.runs} == {
+        run.run_id: run.loss for run in undisturbed.runs
+    }
+    for spec in plan.runs:
+        curves = zip(sweep.curve(spec.run_id), undisturbed.curve(spec.run_id), strict=True)
+        assert all(np.array_equal(mine, theirs) for mine, theirs in curves)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_fifty_kills_in_one_sweep(tmp_path):

@@ -118,6 +118,24 @@ def test_repeats_can_be_limited():
     assert once.n_tokens == pytest.approx(5e9)
 
 
+@pytest.mark.parametrize("epochs", [None, 4])
+def test_near_optimal_sizes_know_the_cap(epochs):
+    cap = 5e9
+    answer = FIT.allocate(C, max_tokens=cap, max_epochs=epochs)
+    low, high = answer.near_optimal
+    assert low <= answer.n_params <= high
+    free = FIT.allocate(C).near_optimal
+    assert abs(np.log(high / free[1])) > 0.01
+    law, params = DataConstrainedLaw(), {**TRUE, **PUBLISHED_REPEATS}
+    n = np.geomspace(low / 1.05, high * 1.05, 2001)
+    loss = law.predict(params, n, C / 6 / n, unique_tokens=np.minimum(cap, C / 6 / n))
+    inside = loss <= answer.loss * 1.005
+    if epochs is not None:
+        inside &= C / 6 / n <= epochs * cap * (1 + 1e-9)
+    assert n[inside].min() == pytest.approx(low, rel=0.01)
+    assert n[inside].max() == pytest.approx(high, rel=0.01)
+
+
 def test_another_count_of_flop():
     answer = FIT.allocate(C, flops=12.0)
     assert 12 * answer.n_params * answer.n_tokens == pytest.approx(C)

@@ -165,3 +165,17 @@ def test_image_and_tabular_recipes_train_by_their_own_units():
     )
     assert tabular.unique_tokens == 1900
     assert np.isfinite(tabular.inspect_size(8).flops_per_token)
+
+
+@pytest.mark.parametrize("wrong", [{"norm": "rsm"}, {"activation": "relu"}, {"positions": "rope"}])
+def test_a_misspelt_choice_of_the_gpt_is_told(wrong):
+    with pytest.raises(ValueError, match=r"is unknown\. Give '"):
+        GPT(16, vocab_size=11, **wrong)
+
+
+@pytest.mark.parametrize("positions", ["rotary", "learned"])
+def test_a_sequence_beyond_the_context_is_told(positions):
+    model = GPT(16, vocab_size=11, context=8, positions=positions)
+    assert model(torch.zeros(2, 8, dtype=torch.long)).shape == (2, 8, 11)
+    with pytest.raises(ValueError, match="9 tokens is longer than the context of 8"):
+        model(torch.zeros(2, 9, dtype=torch.long))

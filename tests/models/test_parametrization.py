@@ -85,3 +85,45 @@ def test_a_recipe_knows_the_rates_it_was_made_with(tokens):
 
 def test_the_multiplier_of_a_tied_output():
     assert output_multiplier(64, 16) == 0.25
+
+
+class Tied(Net):
+    def __init__(self, width):
+        super().__init__(width)
+        self.head = nn.Linear(width, 11, bias=False)
+        self.head.weight = self.embedding.weight
+
+
+def tied_recipe(tokens, build):
+    return snb.Recipe(
+        build,
+        size="width",
+        sizes=[16, 32, 64, 128],
+        dataset=tokens,
+        batch_size=8,
+        tokens_per_sample=16,
+        optimizer=MUP.optimizer,
+        eval_tokens=1024,
+    )
+
+
+def test_a_tied_head_keeps_the_embeddings_initialisation_and_its_rate():
+    torch.manual_seed(0)
+    model = MUP.build(Tied)(width=64)
+    assert model.embedding.weight.std().item() == pytest.approx(1.0, rel=0.1)
+    hidden = torch.randn(5, 64)
+    expected = output_multiplier(64, 16) * hidden @ model.embedding.weight.T
+    torch.testing.assert_close(model.head(hidden), expected)
+    plain = [g for g in MUP.optimizer(model).param_groups if g["lr"] == 1e-2]
+    assert any(p is model.embedding.weight for g in plain for p in g["params"])
+
+
+def test_a_tied_model_trains_and_moves_alike_at_every_width(tokens):
+    recipe = tied_recipe(tokens, MUP.build(Tied))
+    check = snb.coordinate_check(recipe, seeds=3)
+    assert {"embedding", "head", "layers.0"} <= set(check.layers)
+    assert check.passed, str(check)
+    assert (check.change[:, :, -1] > 1e-4).all()
+    # Without the multiplier the logits of a tied head move more, the wider the model.
+    bare = snb.coordinate_check(tied_recipe(tokens, Tied), seeds=3)
+    assert bare.slopes["head"] > check.slopes["head"] + 0.3

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import itertools
+import random
 import threading
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, strategies as st
-from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, TensorDataset
 
 from scaling_nb import DataError
 from scaling_nb.training.batches import (
@@ -15,9 +16,9 @@ from scaling_nb.training.batches import (
     infer_tokens_per_sample,
     move,
     n_samples,
-    seeded_globals,
 )
 from scaling_nb.training.data import prepare_data
+from scaling_nb.training.generators import seeded_globals
 
 
 class Numbers(IterableDataset):
@@ -192,3 +193,76 @@ def test_a_shuffling_batch_sampler_needs_held_out_data():
     loader = DataLoader(TABLE, batch_sampler=Shuffling())
     with pytest.raises(DataError, match=r"own sampler \(Shuffling\).*eval_dataset="):
         prepared(loader)
+
+
+def test_only_what_torch_orders_by_itself_is_ordered_anew():
+    class Own(RandomSampler):
+        pass
+
+    few = RandomSampler(TABLE, replacement=True, num_samples=50)
+    for sampler in (few, Own(TABLE), RandomSampler(range(50))):
+        loader = DataLoader(TABLE, batch_size=5, sampler=sampler)
+        with pytest.raises(DataError, match="nothing can be held out"):
+            prepared(loader)
+        source = prepared(loader, eval_dataset=TABLE).source
+        assert source.loader is loader
+    loader = DataLoader(TABLE, batch_size=5, sampler=few)
+    assert prepared(loader, eval_dataset=TABLE).source.unique_tokens == 50
+
+
+def test_a_workers_own_settings_are_kept():
+    loader = DataLoader(TABLE, batch_size=5, shuffle=True, worker_init_fn=print)
+    assert prepared(loader).source.loader_options == {"worker_init_fn": print, "timeout": 0}
+
+
+class Noisy(IterableDataset):
+    """Augmented with torch's, numpy's and Python's generators, in one order."""
+
+    def __iter__(self):
+        for i in range(80):
+            noise = torch.randn(1) + random.random() + np.random.rand()  # noqa: NPY002
+            yield (i + noise).float(), torch.tensor([float(i)])
+
+
+class Augmented(Dataset):
+    def __len__(self):
+        return 100
+
+    def __getitem__(self, i):
+        return torch.tensor([float(i)]) + torch.randn(1), torch.tensor([float(i)])
+
+
+def masked(samples):
+    x, y = torch.utils.data.default_collate(samples)
+    return x * (torch.rand(x.shape) > 0.3), y
+
+
+DRAWN = {
+    "stream": Noisy,
+    "dataset": Augmented,
+    "collate": lambda: DataLoader(TABLE, batch_size=4, shuffle=True, collate_fn=masked),
+    "workers": lambda: DataLoader(Augmented(), batch_size=4, shuffle=True, num_workers=1),
+}
+
+
+@pytest.mark.parametrize("kind", DRAWN)
+def test_drawn_batches_do_not_depend_on_what_was_drawn_before(kind):
+    source = prepared(DRAWN[kind]()).source
+    outside = torch.get_rng_state()
+    whole = taken(source, 12, seed=1)
+    assert torch.equal(outside, torch.get_rng_state())
+    torch.rand(5)
+    assert taken(source, 3, seed=1, start=5) == whole[5:8]
+    assert taken(source, 3, seed=2) != whole[:3]
+
+
+def test_a_stream_that_shuffles_itself_needs_held_out_data():
+    class Shuffled(IterableDataset):
+        def __iter__(self):
+            for i in torch.randperm(80).tolist():
+                yield torch.tensor([float(i)]), torch.tensor([float(i)])
+
+    with pytest.raises(DataError, match="it shuffles itself. Give eval_dataset="):
+        prepared(Shuffled())
+    prepared(Shuffled(), eval_dataset=TABLE)
+    assert prepared(Noisy()).source.put_aside == 2

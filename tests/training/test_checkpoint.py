@@ -215,3 +215,12 @@ def test_leftovers_of_killed_processes_are_removed(tmp_path):
     (tmp_path / "abc.pt").write_bytes(b"whole")
     remove_leftovers(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["abc.pt"]
+
+
+def test_a_file_of_torchs_older_form_is_no_checkpoint(tmp_path, caplog):
+    place = Checkpoint(tmp_path, "key")
+    # A zip archive may stand behind anything; torch would then read what is in front of it.
+    torch.save({"version": 1, "key": "key"}, place.path)
+    place.path.write_bytes(b"\x80\x02" + place.path.read_bytes())
+    assert place.candidates() == []
+    assert "does not begin as a checkpoint does" in caplog.text

@@ -71,6 +71,15 @@ def test_num_params_decides_the_total(pairs):
     assert recipe.inspect_size(2).counts.total == 123
 
 
+def test_num_params_that_fails_is_reported_with_its_cause(pairs):
+    class Wrong(Regressor):
+        def num_params(self):
+            return self.missing
+
+    with pytest.raises(RecipeError, match=r"num_params\(\) failed: AttributeError: .*missing"):
+        regression(pairs, Wrong)
+
+
 @pytest.mark.parametrize("claim", [0, -3, 1.5, "many", None, True])
 def test_num_params_must_be_a_positive_int(pairs, claim):
     with pytest.raises(RecipeError, match=r"num_params\(\) returned .* positive int"):
@@ -281,6 +290,47 @@ def test_a_huggingface_dataset_without_torch_format_is_told_how():
         lm(FakeHub())
 
 
+def dict_step(model, batch):
+    outputs = model(batch["input_ids"])
+    return nn.functional.cross_entropy(outputs.flatten(0, 1), batch["labels"].flatten())
+
+
+def test_a_huggingface_stream_without_torch_format_is_told_how():
+    datasets = pytest.importorskip("datasets")
+    ids = [[i % 7, 2, 3, 4] for i in range(40)]
+    table = datasets.Dataset.from_dict({"input_ids": ids, "labels": ids})
+    stream = table.to_iterable_dataset()
+
+    def of(data):
+        return Recipe(TinyLM, size="width", sizes=[2, 4], model_kwargs={"vocab_size": 11},
+                      dataset=data, step_fn=dict_step, batch_size=4, optimizer={"lr": 1e-2},
+                      eval_tokens=16)  # fmt: skip
+
+    for data, name in ((stream, "dataset"), (DataLoader(stream, batch_size=4), "dataset.dataset")):
+        with pytest.raises(DataError, match=rf'Give {name}\.with_format\("torch"\)'):
+            of(data)
+    assert of(stream.with_format("torch")).tokens_per_step == 16
+    assert of(table.with_format("torch")).tokens_per_step == 16
+
+
+def doubled(samples):
+    x, y = torch.utils.data.default_collate(samples)
+    return 2 * x, y
+
+
+def test_the_identity_sees_how_a_loader_orders_its_data(pairs):
+    def of(**options):
+        return regression(DataLoader(pairs, **{"batch_size": 10, "shuffle": True, **options}))
+
+    ids = [of(), of(shuffle=False), of(batch_size=20), of(collate_fn=doubled)]
+    assert len({recipe.recipe_id for recipe in ids}) == 4
+    assert of().recipe_id == of().recipe_id
+    x, y = pairs.tensors
+    other = y.clone()
+    other[50:53] += 1  # between the samples that are looked at where data is large
+    assert regression(TensorDataset(x, other)).recipe_id != regression(pairs).recipe_id
+
+
 def test_dropout_is_found_to_draw_from_the_global_generator(tokens):
     assert not lm(tokens).probed.draws_random
     assert lm(tokens, model_kwargs={"vocab_size": 11, "dropout": 0.1}).probed.draws_random
@@ -412,7 +462,9 @@ def test_data_that_draw_are_found_out_and_known_again():
     first = regression(Augmented())
     torch.manual_seed(2)
     assert regression(Augmented()).recipe_id == first.recipe_id
-    assert first.probed.draws_random
+    # Each batch is drawn under a seed of its own: the step itself draws nothing.
+    assert first.data.source.draws
+    assert not first.probed.draws_random
 
 
 def test_a_large_model_that_draws_is_found_when_it_is_planned(pairs):

@@ -30,7 +30,7 @@ def test_a_table_is_fitted_and_answered_at_once(board, table):
     assert s.analysis.fit.exponent_N == direct.exponent_N
     assert s.analysis.answer.n_params == direct.allocate(3e19).n_params
     assert "24" in str(len(s.runs))
-    assert s.sentence.startswith("N* at 3e+19 is")
+    assert s.sentence.startswith("N* at 3e19 is")
 
 
 def test_excluding_changes_the_answer_and_undo_brings_it_back(board, table):
@@ -109,13 +109,23 @@ def test_a_sweep_trains_to_the_end_and_is_fitted(tiny_recipe, tmp_path, settle):
     plan = tiny_plan(tiny_recipe, (2e6, 4e6))
     board = board_of_recipe(tiny_recipe, plan=plan, store=tmp_path / "runs.db")
     steps = []
-    board.attach(lambda _: None, lambda *piece: steps.append(piece))
+
+    class Follower:
+        def begin(self, key):
+            begun.append(key)
+
+        def append(self, *piece):
+            steps.append(piece)
+
+    begun = []
+    board.attach(lambda _: None, Follower())
     board.start()
     settle(lambda: board.snapshot.sweep is not None)
     assert board.snapshot.sweep.wait(60)
     settle(lambda: board.snapshot.status.state == "finished" and not board.snapshot.alive)
     settle(lambda: len(board.snapshot.runs) == len(plan.runs))
     assert sum(len(loss) for _, _, loss in steps) >= sum(r.n_steps for r in plan.runs)
+    assert set(begun) == {run.run_id for run in plan.runs}
     assert any("finished: held-out loss" in e.text for e in board.snapshot.log)
     assert board.settle().analysis is not None
     assert board_of(board.snapshot.sweep) is board

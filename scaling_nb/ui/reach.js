@@ -1,0 +1,54 @@
+// Names for slider handles, and keys for foldable parts, in the panel this stands in.
+
+function nameHandles(root) {
+  for (const slider of root.querySelectorAll(".widget-slider, .widget-inline-hbox")) {
+    const label = slider.querySelector(".widget-label")?.textContent.trim();
+    if (!label) continue;
+    for (const part of slider.querySelectorAll(".noUi-handle, .widget-readout")) {
+      if (part.getAttribute("aria-label") !== label) part.setAttribute("aria-label", label);
+      if (part.classList.contains("widget-readout") && part.isContentEditable) part.setAttribute("role", "textbox");
+    }
+  }
+}
+
+function set(part, name, value) {
+  if (part.getAttribute(name) !== value) part.setAttribute(name, value);
+}
+
+function openByKey(root) {
+  for (const head of root.querySelectorAll(".jupyter-widget-Collapse-header")) {
+    set(head, "role", "button");
+    set(head, "tabindex", "0");
+    set(head, "aria-expanded", String(head.parentElement.classList.contains("jupyter-widget-Collapse-open")));
+    if (head.dataset.snbKeys) continue;
+    head.dataset.snbKeys = "1";
+    head.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter" && event.key !== " ") return;
+      event.preventDefault();
+      event.stopPropagation(); // to the notebook, Enter and Space mean something else
+      head.click();
+    });
+  }
+}
+
+function render({ el }) {
+  el.style.display = "none";
+  let observer = null;
+  let closed = false;
+  const begin = () => {
+    if (closed) return;
+    const root = el.closest(".snb-panel");
+    if (!root) return void requestAnimationFrame(begin);
+    const mend = () => { nameHandles(root); openByKey(root); };
+    mend();
+    observer = new MutationObserver(mend);
+    observer.observe(root, { childList: true, subtree: true, attributes: true, attributeFilter: ["class"] });
+  };
+  requestAnimationFrame(begin);
+  return () => {
+    closed = true;
+    observer?.disconnect();
+  };
+}
+
+export default { render };
