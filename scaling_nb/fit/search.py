@@ -22,9 +22,9 @@ _OUTLYING = 25.0
 _BEYOND = 2.0
 _FEW = 64
 _SHARES = (1.0, 0.1)
-_LATTICE = 12
-_REWEIGHTED = 3
-_MOST_STARTS = 4
+_LATTICE = 16
+_REWEIGHTED = 4
+_MOST_STARTS = 8
 
 
 @dataclass(frozen=True, slots=True)
