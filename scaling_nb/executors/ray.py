@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..errors import SweepError
@@ -166,7 +166,8 @@ class _Attendance:
         self._sending = threading.Lock()
         self._waited = time.monotonic()
 
-    def work_off(self, recipe: Recipe, jobs: JobQueue, workers: Any) -> None:
+    def work_off(self, recipe: Recipe, jobs: JobQueue, slots: Callable[[], int]) -> None:
+        """Have the queue's jobs trained; `slots` says how many runs the cluster has room for."""
         import ray
 
         payload = _payload(recipe)
@@ -179,7 +180,7 @@ class _Attendance:
                     self._attach(payload, jobs)
                     stop_listening = self.control.listen(self._order)
                 try:
-                    self._submit(jobs, workers())
+                    self._submit(jobs, slots())
                     self._hear(jobs)
                 except ray.exceptions.RayActorError as error:
                     if hosts >= MOST_HOSTS:
@@ -235,6 +236,7 @@ class _Attendance:
 
         events = ray.get(self._host.take.remote(self._driver))
         if events is None:
+            self._host = None  # it serves the other kernel now, and must not end with this one
             raise SweepError("another kernel attends to this sweep now; it is read-only here.")
         for event in events:
             self.emit(event)

@@ -5,13 +5,11 @@ from __future__ import annotations
 import contextlib
 import copy
 import math
-import operator
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -19,6 +17,7 @@ from ..cost import StepCost
 from ..errors import RecipeError
 from ..grid import SIZE_LADDER
 from ..records import content_hash
+from .arguments import checked_sizes, whole_number
 from .batches import Batch, n_samples
 from .counting import FlopChoice, ModelSize, count_flops
 from .data import PreparedData, prepare_data
@@ -179,9 +178,13 @@ class Recipe:
         put = object.__setattr__
         whole = (("batch_size", 1), ("eval_tokens", 1), ("warmup_steps", 0), ("devices", 1))
         for name, least in whole:
-            put(self, name, _whole(name, getattr(self, name), least))
+            put(self, name, whole_number(name, getattr(self, name), least))
         if self.tokens_per_sample is not None:
-            put(self, "tokens_per_sample", _whole("tokens_per_sample", self.tokens_per_sample, 1))
+            put(
+                self,
+                "tokens_per_sample",
+                whole_number("tokens_per_sample", self.tokens_per_sample, 1),
+            )
         clip = self.grad_clip
         if clip is not None and not (isinstance(clip, int | float) and 0 < clip < math.inf):
             raise RecipeError(f"grad_clip is {clip!r}. Give a positive bound, or None for none.")
@@ -190,7 +193,7 @@ class Recipe:
                 f"size is {self.size!r}. Give the *name* of the argument that sets the model's "
                 'size, such as "d_model"; its values go into sizes=.'
             )
-        put(self, "sizes", None if self.sizes is None else _checked_sizes(self.sizes))
+        put(self, "sizes", None if self.sizes is None else checked_sizes(self.sizes))
         if self.flops not in ("counted", "6ND") and not callable(self.flops):
             raise RecipeError(
                 f'flops is {self.flops!r}. Choose "counted", "6ND", or a function '
@@ -383,29 +386,3 @@ class Recipe:
             "grad_clip": self.grad_clip,
             "eval_tokens": self.data.eval_tokens,
         }
-
-
-def _whole(name: str, value: Any, least: int) -> int:
-    """Return `value` as an int (numpy's too); raise `RecipeError` if it is none, or too small."""
-    if not isinstance(value, bool | np.bool_):
-        try:
-            if (number := operator.index(value)) >= least:
-                return number
-        except TypeError:
-            pass
-    wanted = "a positive whole number" if least else "a whole number, 0 or more"
-    raise RecipeError(f"{name} is {value!r}. Give {wanted}.")
-
-
-def _checked_sizes(sizes: Any) -> tuple[int | float, ...]:
-    try:
-        values = [v.item() if hasattr(v, "item") else v for v in sizes]
-    except TypeError:
-        raise RecipeError(f"sizes is {sizes!r}. Give a list of values, or None.") from None
-    if not values:
-        raise RecipeError("sizes is empty. Give values, or None to have them found.")
-    for value in values:
-        wrong = isinstance(value, bool) or not isinstance(value, int | float)
-        if wrong or not 0 < value < math.inf:
-            raise RecipeError(f"sizes has {value!r} in it. Give positive numbers.")
-    return tuple(values)

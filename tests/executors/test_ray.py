@@ -17,7 +17,7 @@ from scaling_nb.errors import SweepError
 from scaling_nb.events import Noted, RunStarted, StepLogged
 from scaling_nb.executors import JobQueue, RayExecutor
 from scaling_nb.executors.ray import _fits
-from scaling_nb.executors.ray_host import gathering_seconds
+from scaling_nb.executors.ray_host import Terms, gathering_seconds
 from scaling_nb.training.control import Control
 
 
@@ -112,6 +112,26 @@ def test_a_pause_gives_the_cluster_back(tiny_recipe, here, tmp_path):
     assert len(starts) > len(set(starts))  # released and started again, elsewhere or here
     assert_same(sweep, here)
     assert all("cpu" in where for where in sweep.status().where.values())
+
+
+def test_a_driver_that_was_replaced_does_not_end_the_others_host(tiny_recipe, tmp_path):
+    import ray
+
+    sweep, began = there(tiny_recipe, tmp_path / "there.db"), threading.Event()
+    sweep.events.connect(lambda e: began.set() if isinstance(e, StepLogged) else None)
+    sweep.start()
+    assert began.wait(60)
+    names = ray.util.list_named_actors(all_namespaces=True)
+    host = ray.get_actor(**next(name for name in names if name["name"].startswith("sweep-")))
+    terms = Terms(
+        resources={}, device="cpu", batch_size=4, recipe_id=tiny_recipe.recipe_id,
+        checkpointing=None, path=(),
+    )  # fmt: skip
+    driver, _ = ray.get(host.attach.remote(terms, (b"", []), []))
+    with pytest.raises(SweepError, match="another kernel attends"):
+        sweep.wait(60)
+    assert isinstance(ray.get(host.take.remote(driver)), list)
+    ray.kill(host)
 
 
 def test_a_recipe_that_no_worker_can_read_says_so(tokens, tmp_path):
