@@ -1,6 +1,6 @@
 // The table of runs. Rows are state, so a reloaded page has them at once.
 
-const TEXT = new Set(["state", "reason"]);
+const TEXT = new Set(["state", "where", "reason"]);
 const COUNTS = new Set(["N", "D", "speed"]);
 
 function show(key, value) {
