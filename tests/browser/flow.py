@@ -53,6 +53,12 @@ def wait(lab, script, argument=None, timeout=60_000):
 
 
 def answer(lab) -> str:
+    """Return the answer in its final words: intervals of few resamples are shown before."""
+    wait(
+        lab,
+        "() => !document.querySelector('.snb-panel').textContent.includes('refining the intervals')"
+        " && document.querySelector('.snb-answer b')",
+    )
     return lab.page.inner_text(".snb-answer")
 
 
