@@ -5,7 +5,7 @@ const HELLO_AGAIN = 2500; // ms without a snapshot before a view asks again
 const PLOTLY_AGAIN = 10000; // ms without plotly.js before it is asked for again
 const DIMMED = 0.15;
 
-const page = (globalThis.__scaling_nb__ ??= { plotly: null, models: new Set(), draws: [], sent: 0 });
+const page = (globalThis.__scaling_nb__ ??= { plotly: null, views: new Set(), draws: [], sent: 0 });
 
 
 function loadPlotly() {
@@ -19,8 +19,9 @@ function loadPlotly() {
 async function fetchPlotly() {
   for (let attempt = 0; attempt < 6; attempt++) {
     // Any chart of the page will do: the one that asked first may be gone by now.
-    const model = [...page.models].at(-1 - (attempt % page.models.size));
-    const packed = await requestPlotly(model);
+    const views = [...page.views];
+    if (!views.length) break;
+    const packed = await requestPlotly(views.at(-1 - (attempt % views.length)).model);
     if (packed) return evaluate(await unzip(packed));
   }
   throw new Error("plotly.js did not arrive from the kernel. Run the cell again.");
@@ -270,7 +271,8 @@ function toolbar(view, redraw) {
 
 
 async function render({ model, el }) {
-  page.models.add(model);
+  const shown = { model };
+  page.views.add(shown);
   const state = new State();
   const view = { x: "tokens", logX: false, logY: false, smoothing: 0.5, picked: null };
   const area = document.createElement("div");
@@ -302,20 +304,19 @@ async function render({ model, el }) {
       return schedule();
     }
     if (!state.receive(content, buffers)) return hello();
+    if (content.kind === "snapshot") clearTimeout(again);
     if (content.stamp) stamp = content.stamp;
     schedule();
   }
 
   // A message can be lost between a page and its kernel, most of all while a page loads and the
   // kernel restores its widgets: so a view asks until it has been answered.
-  let asked = 0;
   let again = null;
   function hello() {
     if (closed) return;
     clearTimeout(again);
-    asked = performance.now();
     model.send({ kind: "hello" });
-    again = setTimeout(() => { if (state.seq < 0) hello(); }, HELLO_AGAIN);
+    again = setTimeout(hello, HELLO_AGAIN);
   }
 
   function schedule() {
@@ -327,7 +328,7 @@ async function render({ model, el }) {
   async function draw() {
     timer = null;
     if (closed || !area.isConnected) return;
-    if (!area.clientWidth) return; // hidden: the observer below draws it when it is shown
+    if (!area.clientWidth) return watchSize(); // hidden: drawn when it is shown
     const began = performance.now();
     const newest = stamp;
     // A lasso is an order, not a state: what it chose shows in the figure that comes back.
@@ -389,10 +390,17 @@ async function render({ model, el }) {
   }
 
   const sized = new ResizeObserver(() => {
-    if (wired && area.clientWidth) Plotly.Plots.resize(area);
+    if (!area.clientWidth) return;
+    if (wired) Plotly.Plots.resize(area);
     schedule();
   });
-  sized.observe(area);
+  // An observer tells only of changes between its own looks: a chart that is hidden for the
+  // moment of its draw, as while a theme is exchanged, has none. Observed anew, it is told.
+  function watchSize() {
+    sized.unobserve(area);
+    sized.observe(area);
+  }
+  watchSize();
   const themed = new MutationObserver(schedule);
   themed.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light", "data-jp-theme-name"] });
 
@@ -405,6 +413,7 @@ async function render({ model, el }) {
 
   return () => {
     closed = true;
+    page.views.delete(shown);
     clearTimeout(timer);
     clearTimeout(again);
     sized.disconnect();

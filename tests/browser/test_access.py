@@ -117,6 +117,34 @@ def test_a_picture_of_the_dark_page_is_for_white_paper(lab):
     assert_clean(lab)
 
 
+HIDDEN_FOR_A_MOMENT = """() => {
+  const frame = window.requestAnimationFrame;
+  const panel = document.querySelector('.snb-charts');
+  globalThis.hidden = 0;
+  window.requestAnimationFrame = (f) => frame((now) => {
+    const hide = f.name === 'draw' && globalThis.hidden < 2;
+    if (hide) panel.style.display = 'none';
+    f(now);
+    if (hide) panel.style.display = '';
+    globalThis.hidden += hide;
+  });
+  globalThis.before = globalThis.__scaling_nb__.draws.length;
+  document.body.dataset.jpThemeName = 'another';
+}"""
+
+
+def test_a_chart_that_was_hidden_for_the_moment_of_its_draw_is_drawn(lab):
+    lab.write(TABLE)
+    lab.open()
+    lab.run_all()
+    wait(lab, ANSWER)
+    wait(lab, DRAWN, 2)
+    lab.page.evaluate(HIDDEN_FOR_A_MOMENT)
+    wait(lab, "() => globalThis.hidden === 2")
+    wait(lab, "() => globalThis.__scaling_nb__.draws.length >= globalThis.before + 2")
+    assert_clean(lab)
+
+
 def test_nothing_moves_while_runs_train(lab):
     lab.write(NEW.replace("NAME", "still"))
     lab.open()
@@ -125,6 +153,7 @@ def test_nothing_moves_while_runs_train(lab):
     start.wait_for(timeout=90_000)
     lab.page.wait_for_selector("tr[data-run]")
     wait(lab, DRAWN, 3)
+    lab.python("hurry.clear()")
     start.click()
     points = "() => Number(document.querySelector('.snb-chart')?.dataset.points)"
     wait(lab, f"{points} > 20")
@@ -145,6 +174,8 @@ def test_nothing_moves_while_runs_train(lab):
           look();
         }"""
     )
+    wait(lab, "() => Object.keys(globalThis.seen).length === 3")
+    lab.python("hurry.set()")
     status_says(lab, "finished")
     wait(lab, ANSWER)
     seen = lab.page.evaluate("() => globalThis.seen")

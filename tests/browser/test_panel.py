@@ -26,11 +26,13 @@ def test_a_person_gets_from_a_plan_to_an_answer(lab):
     typed.press("Enter")
     lab.page.wait_for_selector(".snb-panel :text('C = 4e6, 8e6, 1.6e7 FLOP')")
     start.wait_for()
+    lab.python("hurry.clear()")
     start.click()
     points = "() => Number(document.querySelector('.snb-chart')?.dataset.points)"
     wait(lab, f"{points} > 20")
     lab.page.locator("button:has-text('pause'):not([disabled])").click()
     status_says(lab, "paused")
+    lab.python("hurry.set()")
     lab.page.locator("button:has-text('resume')").click()
     status_says(lab, "finished")
     wait(lab, ANSWER)
