@@ -39,7 +39,8 @@ class Board:
         What there is; a sweep brings its recipe and plan.
     store : path-like or RunStore
         Where a new sweep keeps its runs.
-    executor : str or Executor
+    executor : str or Executor, optional
+        None: that of the sweep that is shown, where there is one, else ``"threads"``.
     question : Question
     """
 
@@ -51,7 +52,7 @@ class Board:
         sweep: Sweep | None = None,
         runs: RunTable | None = None,
         store: str | os.PathLike[str] | RunStore = "runs.db",
-        executor: str | Executor = "threads",
+        executor: str | Executor | None = None,
         question: Question | None = None,
     ) -> None:
         self.store, self.executor = store, executor
@@ -266,7 +267,8 @@ class Board:
             if sweep is not None and sweep.state in ALIVE:
                 raise SweepError("a sweep is running. Stop it before another plan is started.")
             store = self.store if sweep is None else sweep.store
-            sweep = Sweep(state.recipe, state.plan, store=store, executor=self.executor)
+            executor = self.executor or ("threads" if sweep is None else sweep.executor)
+            sweep = Sweep(state.recipe, state.plan, store=store, executor=executor)
             self._adopt(sweep)
             self._fitting.runs_changed()
         sweep.start()

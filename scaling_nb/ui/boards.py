@@ -45,7 +45,7 @@ def board_of_recipe(
     *,
     plan: SweepPlan | None = None,
     store: str | os.PathLike[str] | RunStore = "runs.db",
-    executor: str | Executor = "threads",
+    executor: str | Executor | None = None,
     question: Question | None = None,
 ) -> Board:
     """Return the board of a recipe: the one of its sweep, one from its store, or a new one."""
@@ -77,7 +77,7 @@ def scheduled(recipe: Recipe, plan: SweepPlan) -> Recipe:
 
 
 def open_sweep(
-    store: str | os.PathLike[str] | Path, recipe: Recipe, executor: str | Executor
+    store: str | os.PathLike[str] | Path, recipe: Recipe, executor: str | Executor | None
 ) -> Sweep:
     """Return the newest sweep of a store, whatever schedule was chosen for it.
 
@@ -100,7 +100,7 @@ def _holds(plan: SweepPlan, part: SweepPlan) -> bool:
 
 
 def _stored(
-    recipe: Recipe, plan: SweepPlan | None, path: Path, executor: str | Executor
+    recipe: Recipe, plan: SweepPlan | None, path: Path, executor: str | Executor | None
 ) -> Sweep | None:
     """Return the sweep that a store holds of this recipe, or of this plan, or None."""
     try:

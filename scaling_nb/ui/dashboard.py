@@ -51,7 +51,8 @@ class Dashboard:
         Runs that exist already, instead of a recipe: analysis only, and torch is not loaded.
     store : path-like or RunStore
         Where runs are kept.
-    executor : str or Executor
+    executor : str or Executor, optional
+        None: that of the sweep in the store, where there is one, else ``"threads"``.
     target : float, optional
         Budget to answer for, FLOP. None: ten times the largest run.
 
@@ -74,7 +75,7 @@ class Dashboard:
         plan: SweepPlan | None = None,
         runs: RunTable | None = None,
         store: str | os.PathLike[str] | RunStore = "runs.db",
-        executor: str | Executor = "threads",
+        executor: str | Executor | None = None,
         target: float | None = None,
     ) -> None:
         if (recipe is None) == (runs is None):
@@ -105,7 +106,7 @@ class Dashboard:
         store: str | os.PathLike[str],
         recipe: Recipe,
         *,
-        executor: str | Executor = "threads",
+        executor: str | Executor | None = None,
     ) -> Self:
         """Show the sweep a store holds, and go on with the runs that were in training.
 

@@ -242,7 +242,7 @@ def test_a_warning_without_a_button_has_none(tiny_recipe):
 
 def test_a_remedy_is_trained_at_once(tiny_recipe, tmp_path, settle):
     plan = tiny_plan(tiny_recipe, (4e6,))
-    sweep = snb.Sweep(tiny_recipe, plan, store=tmp_path / "runs.db").start()
+    sweep = snb.Sweep(tiny_recipe, plan, store=tmp_path / "runs.db", executor="inline").start()
     assert sweep.wait(60)
     board = Board(sweep=sweep)
     board.settle()
@@ -253,4 +253,6 @@ def test_a_remedy_is_trained_at_once(tiny_recipe, tmp_path, settle):
     settle(lambda: len(board.snapshot.sweep.plan.runs) == 2 * len(plan.runs))
     assert board.snapshot.sweep.wait(60)
     settle(lambda: len(board.snapshot.runs) == 2 * len(plan.runs))
+    assert board.snapshot.sweep is not sweep
+    assert board.snapshot.sweep.executor.name == "inline"
     board.close()

@@ -39,7 +39,7 @@ def swept(tiny_recipe, tmp_path, settle):
     path = tmp_path / "runs.db"
     if not _TRAINED:
         plan = tiny_plan(tiny_recipe, (2e6, 4e6))
-        sweep = snb.Sweep(tiny_recipe, plan, store=path).start()
+        sweep = snb.Sweep(tiny_recipe, plan, store=path, executor="inline").start()
         assert sweep.wait(120)
         sweep.store.close()
         _TRAINED["runs.db"] = path.read_bytes()
@@ -199,6 +199,7 @@ def test_a_restarted_kernel_finds_the_runs_in_the_store(swept, tiny_recipe, monk
     monkeypatch.setattr(boards, "_BOARDS", [])
     again = snb.Dashboard.open(swept.sweep.store.path, tiny_recipe)
     assert again.sweep is not swept.sweep
+    assert again.sweep.executor.name == swept.sweep.executor.name == "inline"
     assert len(again.runs) == n
     assert again.wait(0)
     again.close()
