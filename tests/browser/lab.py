@@ -88,7 +88,8 @@ def jupyter(folder: Path) -> Iterator[Server]:
             "--ServerApp.token=", "--ServerApp.password=", f"--ServerApp.base_url={BASE_URL}",
             f"--ServerApp.port={port}", "--ServerApp.port_retries=0",
             "--ServerApp.disable_check_xsrf=True",
-            "--LabApp.expose_app_in_browser=True", f"--ServerApp.root_dir={folder}",
+            "--LabApp.expose_app_in_browser=True",
+            "--JupyterNotebookApp.expose_app_in_browser=True", f"--ServerApp.root_dir={folder}",
         ],
         cwd=folder, env=env, stdout=log, stderr=log,
     )  # fmt: skip
@@ -142,6 +143,11 @@ class Lab:
 
     def open(self) -> None:
         self.page.goto(f"{self.server.url}lab/tree/{self.name}?reset", timeout=60_000)
+        self.ready()
+
+    def open_in_notebook(self) -> None:
+        """Open it in Jupyter Notebook 7 instead."""
+        self.page.goto(f"{self.server.url}notebooks/{self.name}", timeout=60_000)
         self.ready()
 
     def ready(self) -> None:
