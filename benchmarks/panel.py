@@ -193,19 +193,20 @@ def clicks(lab: Lab, times: int) -> None:
 def drags(lab: Lab, times: int) -> None:
     """From a teaching slider's move to the exponents and the band that follow it."""
     lab.python("dash.board.hold('alpha', 'beta', 'E'); dash.board.settle()")
-    lab.page.wait_for_selector(".noUi-handle[aria-label='α']")
+    lab.page.get_by_label("α").wait_for()
     took = lab.page.evaluate(
         """async (times) => {
           const took = [], answer = document.querySelector('.snb-answer');
-          const handle = document.querySelector(".noUi-handle[aria-label='α']");
+          const handle = [...document.querySelectorAll('.snb-slider input')]
+            .find((input) => input.labels[0].textContent === 'α');
           const chart = document.querySelectorAll('.snb-chart')[1];
           handle.focus();
           for (let k = 0; k < times; k++) {
             await new Promise((r) => setTimeout(r, 1500));
             const [old, drawn] = [answer.innerHTML, chart.dataset.drawn];
             const began = performance.now();
-            const key = k % 2 ? 'ArrowLeft' : 'ArrowRight';
-            handle.dispatchEvent(new KeyboardEvent('keydown', { key, bubbles: true }));
+            handle[k % 2 ? 'stepDown' : 'stepUp']();
+            handle.dispatchEvent(new Event('input'));
             while ((answer.innerHTML === old || chart.dataset.drawn === drawn)
                    && performance.now() - began < 5000) {
               await new Promise((r) => setTimeout(r, 2));

@@ -19,6 +19,7 @@ from .comms import keep_listening
 from .controls import Mirror, button, labelled, row, section, title, warning_html, words
 from .live_chart import LiveChart
 from .panel import Panel
+from .slider import Slider
 from .snapshot import Snapshot
 from .take_away import RUNS, code_cell, latex, report, table_budgets
 from .ticker import shared_ticker
@@ -46,13 +47,12 @@ class AnswerPanel(Panel):
         self.name, self._chart = name, chart
         self._slider = Mirror(
             labelled(
-                w.FloatLogSlider(value=1e15, min=6, max=27, step=0.02, readout=False),
+                Slider(value=1e15, min=6, max=27, step=0.02, decades=True, around=_DECADES),
                 "compute C",
                 "The budget to answer for, FLOP",
                 "240px",
             ),
             lambda value: self.board.ask(target=float(f"{value:.3g}")),
-            around=_DECADES,
         )
         self._field = Mirror(
             labelled(

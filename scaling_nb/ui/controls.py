@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections import deque
 from collections.abc import Callable
 from html import escape
 from typing import Any
 
 import ipywidgets as w
+
+from .slider import Slider
 
 CSS = """
 .snb-panel { color: var(--jp-ui-font-color1); font-family: var(--jp-ui-font-family);
@@ -50,6 +51,11 @@ CSS = """
   white-space: pre; }
 .snb-panel :focus-visible { outline: 2px solid #0072B2; outline-offset: 1px; }
 .snb-panel .widget-label { color: var(--jp-ui-font-color1); }
+.snb-slider { display: flex; align-items: center; gap: 8px; height: 28px; margin: 2px; }
+.snb-slider label { white-space: nowrap; }
+.snb-slider input { flex: 1; min-width: 60px; accent-color: #0072B2; cursor: pointer; }
+.snb-slider output { min-width: 3.4em; font-variant-numeric: tabular-nums; }
+.snb-slider output:empty { display: none; }
 """
 
 Change = Callable[[Any], object]
@@ -102,7 +108,8 @@ def button(
 def labelled(control: w.Widget, name: str, tip: str, width: str = "auto") -> Any:
     """Give a control its label and its explanation."""
     control.description, control.tooltip = name, tip
-    control.style = _STYLE
+    if not isinstance(control, Slider):
+        control.style = _STYLE
     control.layout.width = width
     control.layout.flex = "none"
     return control
@@ -113,72 +120,42 @@ class Mirror:
 
     While a person moves it, it is left alone: the board's answer to the last but one position
     would otherwise pull a slider back from under the hand.
-
-    A slider in the page says back whatever it is given, moved to its own grid; and a page that
-    draws slowly says so of a value that has been replaced here since. None of that is a person's
-    choice.
     """
 
     HELD = 0.6
-    REMEMBERED = 16
 
-    def __init__(self, control: Any, react: Change, *, around: float | None = None) -> None:
-        self.control, self._react, self._around = control, react, around
-        step = getattr(control, "step", None) or 0.0
-        logarithmic = hasattr(control, "base")
-        self._ratio = max(1e-6, 0.51 * math.log(10.0) * step) if logarithmic else 1e-6
-        self._gap = 0.0 if logarithmic else 0.51 * step
-        slider = isinstance(control, w.FloatSlider | w.FloatLogSlider | w.IntSlider)
-        self._shown = deque([control.value], maxlen=self.REMEMBERED if slider else 1)
+    def __init__(self, control: Any, react: Change) -> None:
+        self.control, self._react = control, react
+        self._shown = control.value
         self._moved = 0.0
-        self._centred = around is None
         control.observe(self._changed, names="value")
 
     def show(self, value: Any) -> None:
         """Show the board's value."""
-        if time.monotonic() - self._moved < self.HELD or self._same(self.control.value, value):
+        if time.monotonic() - self._moved < self.HELD or _same(self.control.value, value):
             return
-        self._shown.append(value)
-        with self.control.hold_sync():
-            self._make_room(value)
-            self.control.value = value
-
-    def _make_room(self, value: Any) -> None:
-        """Widen the control's range to hold a value; one with `around` is centred on it.
-
-        A control that clamps would say another number than the board's, and that number back.
-        """
-        control = self.control
-        if not hasattr(control, "max") or not isinstance(value, int | float):
+        self._shown = value
+        if isinstance(self.control, Slider):
+            self.control.put(value)
             return
-        if hasattr(control, "base"):
-            at = math.log(value, control.base)
-            reach = self._around or 1.0
-            if control.min + 0.1 <= at <= control.max - 0.1 and self._centred:
-                return
-            self._centred = True
-            low, high = math.floor(at - reach), math.ceil(at + reach)
-            control.max, control.min = max(control.max, high), min(control.min, low)
-            control.value = value
-            control.min, control.max = low, high
-        elif value > control.max:
-            control.max = value if isinstance(value, int) else 1.5 * value
-        elif value < control.min:
-            control.min = value if isinstance(value, int) or value <= 0 else 0.5 * value
+        if isinstance(value, int) and hasattr(self.control, "max"):
+            # It would cut the value to its range, and another number than the board's be seen.
+            self.control.max = max(self.control.max, value)
+        self.control.value = value
 
     def _changed(self, change: Any) -> None:
         new = change["new"]
-        if any(self._same(new, shown) for shown in tuple(self._shown)):
+        if _same(new, self._shown):
             return
-        # What the page says comes in order: once a person has moved it, no echo is outstanding.
-        self._shown = deque([new], maxlen=self._shown.maxlen)
+        self._shown = new
         self._moved = time.monotonic()
         self._react(new)
 
-    def _same(self, a: Any, b: Any) -> bool:
-        if isinstance(a, float) and isinstance(b, float):
-            return math.isclose(a, b, rel_tol=self._ratio, abs_tol=self._gap)
-        return bool(a == b)
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, float) and isinstance(b, float):
+        return math.isclose(a, b, rel_tol=1e-9)
+    return bool(a == b)
 
 
 def warning_html(text: str) -> str:

@@ -18,6 +18,7 @@ from .comms import keep_listening
 from .controls import Mirror, button, labelled, row, section, title, warning_html, words
 from .live_chart import LiveChart
 from .panel import Panel
+from .slider import Slider
 from .snapshot import Snapshot
 from .wording import in_controls, wants_approach_3
 
@@ -71,7 +72,7 @@ class FitPanel(Panel):
         self._hand = {
             name: Mirror(
                 labelled(
-                    w.FloatSlider(value=0.35, min=low, max=high, step=0.005, readout_format=".3f"),
+                    Slider(value=0.35, min=low, max=high, step=0.005, digits=3),
                     symbol,
                     f"Exponent {symbol} of the law, held where you put it",
                     "260px",
@@ -82,7 +83,7 @@ class FitPanel(Panel):
         }
         self._hand["E"] = Mirror(
             labelled(
-                w.FloatSlider(value=1.0, min=0.0, max=4.0, step=0.005, readout_format=".3f"),
+                Slider(value=1.0, min=0.0, max=4.0, step=0.005, digits=3),
                 "E",
                 "Irreducible loss, nats per token, held where you put it",
                 "260px",

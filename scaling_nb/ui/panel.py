@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class Reach(anywidget.AnyWidget):
     """What ipywidgets leaves out for keyboards and screen readers, in the panel it stands in.
 
-    Slider handles get names; headings of foldable parts can be reached and opened by key.
+    Headings of foldable parts can be reached and opened by key.
     """
 
     _esm = Path(__file__).with_name("reach.js")

@@ -19,6 +19,7 @@ from .choices import parse
 from .comms import keep_listening
 from .controls import Mirror, labelled, row, section, title, warning_html, words
 from .panel import Panel
+from .slider import Slider
 from .snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -40,13 +41,13 @@ class PlanPanel(Panel):
         self.board = board_of(source)
         choose = self.board.choose
         low = labelled(
-            w.FloatLogSlider(value=1e12, min=9, max=16, step=0.02, readout=False),
+            Slider(value=1e12, min=9, max=16, step=0.02, decades=True, digits=2, around=_DECADES),
             "budgets from",
             "Smallest compute budget C, FLOP: each budget gives one IsoFLOP curve",
             "250px",
         )
         high = labelled(
-            w.FloatLogSlider(value=1e13, min=9, max=16, step=0.02, readout=False),
+            Slider(value=1e13, min=9, max=16, step=0.02, decades=True, digits=2, around=_DECADES),
             "to",
             "Largest compute budget, FLOP; the wider the range, the surer the exponents",
             "190px",
@@ -57,8 +58,8 @@ class PlanPanel(Panel):
             "How many budgets, spread in log C",
             "80px",
         )
-        self._low = Mirror(low, lambda _: self._spread(), around=_DECADES)
-        self._high = Mirror(high, lambda _: self._spread(), around=_DECADES)
+        self._low = Mirror(low, lambda _: self._spread())
+        self._high = Mirror(high, lambda _: self._spread())
         self._count = Mirror(number, lambda _: self._spread())
         typed = labelled(
             w.Text(placeholder="1e12, 3e12, 1e13", continuous_update=False),

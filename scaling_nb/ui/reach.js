@@ -1,15 +1,4 @@
-// Names for slider handles, and keys for foldable parts, in the panel this stands in.
-
-function nameHandles(root) {
-  for (const slider of root.querySelectorAll(".widget-slider, .widget-inline-hbox")) {
-    const label = slider.querySelector(".widget-label")?.textContent.trim();
-    if (!label) continue;
-    for (const part of slider.querySelectorAll(".noUi-handle, .widget-readout")) {
-      if (part.getAttribute("aria-label") !== label) part.setAttribute("aria-label", label);
-      if (part.classList.contains("widget-readout") && part.isContentEditable) part.setAttribute("role", "textbox");
-    }
-  }
-}
+// Keys for foldable parts, in the panel this stands in.
 
 function set(part, name, value) {
   if (part.getAttribute(name) !== value) part.setAttribute(name, value);
@@ -39,9 +28,8 @@ function render({ el }) {
     if (closed) return;
     const root = el.closest(".snb-panel");
     if (!root) return void requestAnimationFrame(begin);
-    const mend = () => { nameHandles(root); openByKey(root); };
-    mend();
-    observer = new MutationObserver(mend);
+    openByKey(root);
+    observer = new MutationObserver(() => openByKey(root));
     observer.observe(root, { childList: true, subtree: true, attributes: true, attributeFilter: ["class"] });
   };
   requestAnimationFrame(begin);

@@ -33,8 +33,8 @@ def test_panels_alone_are_shown_styled_and_drawn(lab):
         "() => [...document.querySelectorAll('.snb-chart')].map((e) => e.offsetWidth)"
     )
     assert min(widths) > 300
-    nameless = "() => [...document.querySelectorAll('.noUi-handle')].filter("
-    wait(lab, f"{nameless}(e) => !e.getAttribute('aria-label')).length === 0")
+    nameless = "() => [...document.querySelectorAll('.snb-slider input')].filter("
+    wait(lab, f"{nameless}(e) => !e.labels[0]?.textContent).length === 0")
     assert lab.page.locator(".jp-OutputArea-output >> text=object at").count() == 0
     assert_clean(lab)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 
 import ipywidgets as w
 import numpy as np
@@ -21,6 +22,7 @@ from scaling_nb.ui.controls import Mirror
 from scaling_nb.ui.exclusions import Exclusions
 from scaling_nb.ui.plan_panel import energy_text
 from scaling_nb.ui.run_list import rows_of
+from scaling_nb.ui.slider import Slider
 from scaling_nb.ui.wording import answer_text, details_html, in_controls, wants_approach_3
 
 
@@ -95,12 +97,16 @@ def test_a_listener_that_fails_does_not_keep_the_others_from_what_happens(
     assert heard[-1].runs.exclusions
 
 
+def log_slider(**traits):
+    return Slider(value=1e12, min=9, max=16, step=0.02, decades=True, **traits)
+
+
 def test_a_value_outside_a_controls_range_is_shown_as_it_is():
     for made, value in (
-        (w.FloatLogSlider(value=1e12, min=9, max=16), 1e3),
-        (w.FloatLogSlider(value=1e12, min=9, max=16), 1e30),
-        (w.FloatSlider(value=1.0, min=0.0, max=4.0), 5.89),
-        (w.FloatSlider(value=0.35, min=0.05, max=1.5), 0.01),
+        (log_slider(), 1e3),
+        (log_slider(), 1e30),
+        (Slider(value=1.0, min=0.0, max=4.0), 5.89),
+        (Slider(value=0.35, min=0.05, max=1.5), 0.01),
         (w.BoundedIntText(value=1, min=1, max=10), 21),
     ):
         told = []
@@ -108,17 +114,26 @@ def test_a_value_outside_a_controls_range_is_shown_as_it_is():
         mirror.show(value)
         assert mirror.control.value == value
         assert told == []
-        assert mirror.control.max > mirror.control.min
+        at = math.log10(value) if isinstance(made, Slider) and made.decades else value
+        assert made.min <= at <= made.max
 
 
 def test_a_sliders_range_is_centred_on_what_it_shows():
-    mirror = Mirror(w.FloatLogSlider(value=1e12, min=9, max=16), lambda _: None, around=3.0)
+    mirror = Mirror(log_slider(around=3.0), lambda _: None)
     mirror.show(2e7)
     assert (mirror.control.min, mirror.control.max) == (4, 11)
     mirror.show(3e7)
     assert (mirror.control.min, mirror.control.max) == (4, 11)
     mirror.show(1e14)
     assert (mirror.control.min, mirror.control.max) == (11, 17)
+
+
+def test_a_sliders_range_and_value_arrive_together():
+    slider = log_slider(around=3.0)
+    slider.comm.sent.clear()
+    slider.put(1e30)
+    (said,) = [data["state"] for data, _ in slider.comm.sent if data.get("method") == "update"]
+    assert said == {"min": 27.0, "max": 33.0, "value": 1e30}
 
 
 def test_an_impossible_choice_leaves_nothing_to_start(planned, settle):
