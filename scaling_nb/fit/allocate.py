@@ -242,7 +242,7 @@ def answer(
         inference_tokens=question.inference_tokens,
         lifetime_compute=point["compute"] + 2.0 * point["n_params"] * question.inference_tokens,
         level=level,
-        notes=tuple(_notes(law, intervals, extrapolation, epochs)),
+        notes=(*beyond(point["compute"], scope), *_notes(law, intervals, epochs)),
     )
 
 
@@ -291,16 +291,24 @@ def percentile_interval(values: Floats, level: float) -> Interval:
     return float(low), float(high)
 
 
-def _notes(
-    law: Law, intervals: Mapping[str, Interval], extrapolation: float, epochs: float
-) -> Iterator[FitWarning]:
-    if extrapolation > FAR:
-        yield FitWarning(
-            code="extrapolation",
-            message=f"This is {extrapolation:.3g} times the compute of the largest run.",
-            remedy="Trust the interval less than it says, or add a run at a larger budget.",
-            values={"factor": extrapolation},
-        )
+def beyond(compute: float, scope: Scope | None) -> Iterator[FitWarning]:
+    """Yield a note where `compute` is far from what the runs spent, above or below."""
+    if scope is None:
+        return
+    for factor, which, other in (
+        (compute / scope.C[1], "times the compute of the largest run", "larger"),
+        (scope.C[0] / compute, "times less than the compute of the smallest run", "smaller"),
+    ):
+        if factor > FAR:
+            yield FitWarning(
+                code="extrapolation",
+                message=f"This is {factor:.3g} {which}.",
+                remedy=f"Trust the interval less than it says, or add a run at a {other} budget.",
+                values={"factor": factor},
+            )
+
+
+def _notes(law: Law, intervals: Mapping[str, Interval], epochs: float) -> Iterator[FitWarning]:
     low, high = intervals.get("n_params", (1.0, 1.0))
     if high > WIDE * low:
         yield FitWarning(

@@ -9,7 +9,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .allocate import FAR
+from .allocate import beyond
 from .allocation import Allocation, Scope
 from .compute import FlopModel, learn_flops, positive
 from .notes import FitWarning
@@ -104,19 +104,12 @@ def answer_from_trends(
         extrapolation=extrapolation,
         unique_tokens=d,
         lifetime_compute=float(compute),
-        notes=tuple(_beyond(extrapolation, floorless=trends.loss.floor == 0.0)),
+        notes=(*beyond(compute, scope), *_floorless(extrapolation, trends)),
     )
 
 
-def _beyond(extrapolation: float, *, floorless: bool) -> Iterator[FitWarning]:
-    if extrapolation > FAR:
-        yield FitWarning(
-            code="extrapolation",
-            message=f"This is {extrapolation:.3g} times the compute of the largest run.",
-            remedy="Trust the interval less than it says, or add a run at a larger budget.",
-            values={"factor": extrapolation},
-        )
-    if extrapolation > 1.0 and floorless:
+def _floorless(extrapolation: float, trends: Trends) -> Iterator[FitWarning]:
+    if extrapolation > 1.0 and trends.loss.floor == 0.0:
         yield FitWarning(
             code="loss_without_floor",
             message="The loss follows a power law without irreducible loss, so beyond the runs it "

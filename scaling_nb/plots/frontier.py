@@ -84,6 +84,7 @@ def frontier(
     seen = scope.C if scope else (np.nan, np.nan)
     low, high = span or (seen if scope else (1e18, 1e24))
     high = max(high if span or not scope else 10.0 * high, target or 0.0)
+    low = min(low, target or low)
     compute = np.geomspace(low, high, points)
     answers = [fit.allocate(float(c)) for c in compute]
     missing = (np.nan, np.nan)
@@ -188,7 +189,9 @@ def _add_minima(drawing: go.Figure, fit: IsoFlopFit, quantity: Quantity, k: int)
     optima = fit.optima
     value = np.array([getattr(m, quantity) for m in optima])
     bounds = np.array([m.intervals.get(quantity, (np.nan, np.nan)) for m in optima])
-    bounds = np.where(np.isfinite(bounds), bounds, value[:, None])
+    # Half a bar would look like an end that is known.
+    known = np.isfinite(bounds).all(axis=1, keepdims=True) & (bounds[:, :1] > 0)
+    bounds = np.where(known, bounds, value[:, None])
     drawing.add_scatter(
         x=[m.compute for m in optima],
         y=value,

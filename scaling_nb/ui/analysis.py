@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -129,7 +128,20 @@ class Analysis:
     def warnings(self) -> tuple[FitWarning, ...]:
         """What should be known before the answer is relied on."""
         asked = self.answer.notes if self.answer else ()
-        return (*(self.fit.warnings if self.fit else ()), *asked)
+        held = (_held(self.question.fixed),) if self.law is not None and self.question.fixed else ()
+        return (*held, *(self.fit.warnings if self.fit else ()), *asked)
+
+
+def _held(fixed: Mapping[str, float]) -> FitWarning:
+    symbols = {"alpha": "α", "beta": "β"}
+    named = ", ".join(f"{symbols.get(name, name)} = {value:.4g}" for name, value in fixed.items())
+    return FitWarning(
+        code="held_by_hand",
+        message=f"{named} {'is' if len(fixed) == 1 else 'are'} held by hand: the intervals do not "
+        "speak of what is held, and are too narrow if it is wrong.",
+        remedy="Free them to let the data decide all.",
+        values=dict(fixed),
+    )
 
 
 def analyse(
@@ -148,9 +160,7 @@ def analyse(
         return _nothing(runs, question)
     if earlier is not None and earlier.runs is not runs:
         earlier = None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return _analyse(runs, question, quick, earlier)
+    return _analyse(runs, question, quick, earlier)
 
 
 def _nothing(runs: RunTable, question: Question) -> Analysis:

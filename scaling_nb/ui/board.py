@@ -113,6 +113,10 @@ class Board:
         """Change what is to be planned: the fields of :class:`PlanChoice`."""
         self._desk.order(lambda: self._planning.choose(changes))
 
+    def unplan(self, problem: str) -> None:
+        """Say why what was typed cannot be planned; there is no plan until it can be."""
+        self._desk.order(lambda: self._planning.unplan(problem))
+
     def ask(self, **changes: Any) -> None:
         """Change what is asked of the runs: the fields of :class:`Question`."""
         self._desk.order(lambda: self._fitting.ask(changes))

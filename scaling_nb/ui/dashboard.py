@@ -6,6 +6,8 @@ import asyncio
 from html import escape
 from typing import TYPE_CHECKING, Any, Self
 
+from ..fit.compute import positive
+from ..fit.parametric import as_table
 from ..plots.report import allocation_table
 from ..plots.still import isoflop_svg
 from ..records import RunTable
@@ -27,6 +29,8 @@ from .wording import answer_text, in_controls, plain
 if TYPE_CHECKING:
     import os
 
+    import pandas as pd
+
     from ..executors import Executor
     from ..fit import IsoFlopFit, LawFit
     from ..plan import SweepPlan
@@ -47,7 +51,7 @@ class Dashboard:
         What to train.
     plan : SweepPlan, optional
         Which runs; None: a guess, to be changed in the panel.
-    runs : RunTable, optional
+    runs : RunTable or DataFrame, optional
         Runs that exist already, instead of a recipe: analysis only, and torch is not loaded.
     store : path-like or RunStore
         Where runs are kept.
@@ -73,19 +77,23 @@ class Dashboard:
         recipe: Recipe | None = None,
         *,
         plan: SweepPlan | None = None,
-        runs: RunTable | None = None,
+        runs: RunTable | pd.DataFrame | None = None,
         store: str | os.PathLike[str] | RunStore = "runs.db",
         executor: str | Executor | None = None,
         target: float | None = None,
     ) -> None:
-        if (recipe is None) == (runs is None):
+        if (recipe is None) == (runs is None) or (
+            recipe is not None and not hasattr(recipe, "build_model")
+        ):
+            given = "" if recipe is None else f" You gave a {type(recipe).__name__}."
             raise TypeError(
-                "give a recipe to train, or runs= to analyse: Dashboard(recipe) or "
-                "Dashboard(runs=snb.RunTable.from_csv(path))."
+                "give a recipe to train, or runs= to analyse: Dashboard(snb.Recipe(…)) or "
+                "Dashboard(runs=snb.RunTable.from_csv(path)). A store is opened by "
+                f"Dashboard.open(path, recipe), a sweep shown by Dashboard.watch(sweep).{given}"
             )
-        question = Question(target=target)
+        question = Question(target=None if target is None else positive("target", target))
         if runs is not None:
-            board = Board(runs=runs, question=question)
+            board = Board(runs=as_table(runs), question=question)
         else:
             assert recipe is not None
             board = board_of_recipe(

@@ -142,11 +142,21 @@ class Fitting:
 
     def _analysed(self, done: Analysis) -> None:
         current = self._desk.state
-        if done.runs is not current.runs or done.question != current.question:
+        if done.runs is not current.runs:
             return
+        if done.question != current.question:
+            # While a slider moves every answer is late, and a late one is better than none.
+            moving = _kind(done.question) == _kind(current.question)
+            if done.final or current.fitted or not moving:
+                return
         if current.analysis is not None and current.analysis.runs is done.runs:
             same = current.analysis.question == done.question
             if same and current.analysis.final and not done.final:
                 return
         self._desk.put(analysis=done)
         self._desk.show()
+
+
+def _kind(question: Question) -> tuple[Any, ...]:
+    """Return what of a question no slider moves."""
+    return question.method, set(question.fixed), question.max_tokens, question.inference_tokens

@@ -177,13 +177,12 @@ class PlanPanel(Panel):
 
     def _parse(self, text: str) -> None:
         if not text.strip():
+            self.board.choose()
             return
         try:
             self.board.choose(budgets=parse(text))
         except ScalingError as error:
-            self._say(str(error))
-        else:
-            self._say("")
+            self.board.unplan(str(error))
 
     def _aim(self, text: str) -> None:
         try:
@@ -232,13 +231,14 @@ def summary_html(snapshot: Snapshot) -> str:
         parts.append(
             f'<span class="snb-tip" title="{escape(why)}">{len(plan.skipped)} cells left out</span>'
         )
-    return " · ".join([*parts, cost_text(snapshot.cost, alive=snapshot.alive)])
+    trained = snapshot.sweep is not None and snapshot.sweep.plan is plan
+    return " · ".join([*parts, cost_text(snapshot.cost, measuring=not trained)])
 
 
-def cost_text(cost: CostEstimate | None, *, alive: bool) -> str:
+def cost_text(cost: CostEstimate | None, *, measuring: bool) -> str:
     """Return time, memory and energy, or that they are being measured."""
     if cost is None:
-        return "" if alive else '<span class="snb-muted">measuring time …</span>'
+        return '<span class="snb-muted">measuring time …</span>' if measuring else ""
     low, high = cost.seconds_range
     memory = cost.peak_bytes / 1e9
     size = f"{memory:.1f} GB" if memory >= 1 else f"{1e3 * memory:.0f} MB"

@@ -49,10 +49,14 @@ class Planning:
         choice = dataclasses.replace(base, **changes)
         if choice.schedule != "wsd" and choice.reuse:
             choice = dataclasses.replace(choice, reuse=None)
-        if choice == desk.state.choice:
+        if choice == desk.state.choice and not desk.state.plan_problem:
             return
         desk.put(choice=choice, planning=True, plan_problem="")
         self._planner.submit(lambda: self._plan(recipe, choice), after=0.05)
+
+    def unplan(self, problem: str) -> None:
+        """Leave no plan, for what was typed cannot be read: what starts must be what is shown."""
+        self._desk.put(planning=False, plan=None, plan_problem=problem, plan_notes=(), cost=None)
 
     def probe(self) -> None:
         """Measure what the plan takes, unless something trains."""
@@ -100,7 +104,7 @@ class Planning:
 
     def _planned(self, choice: PlanChoice, planned: Planned | None, problem: str) -> None:
         desk = self._desk
-        if choice != desk.state.choice:
+        if choice != desk.state.choice or not desk.state.planning:
             return
         # An impossible choice leaves no plan: what is started must be what is shown.
         desk.put(planning=False, plan_problem=problem, plan=None, plan_notes=(), cost=None)

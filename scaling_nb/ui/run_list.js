@@ -1,6 +1,6 @@
 // The table of runs. Rows are state, so a reloaded page has them at once.
 
-const TEXT = new Set(["state", "where", "reason"]);
+const TEXT = new Set(["id", "state", "where", "reason"]);
 const COUNTS = new Set(["N", "D", "speed"]);
 
 function show(key, value) {
@@ -112,7 +112,8 @@ function render({ model, el }) {
     const cells = {};
     for (const [key] of model.get("columns")) {
       cells[key] = row.insertCell();
-      if (key === "reason") cells[key].style.cssText = "text-align:left;max-width:28em;overflow:hidden;text-overflow:ellipsis";
+      const widest = { id: 12, reason: 28 }[key];
+      if (widest) cells[key].style.cssText = `text-align:left;max-width:${widest}em;overflow:hidden;text-overflow:ellipsis`;
     }
     row.dataset.run = id;
     const entry = { row, box, cells };

@@ -18,6 +18,7 @@ Row = dict[str, Any]
 Order = Callable[[str, tuple[str, ...], str], object]
 
 COLUMNS = [
+    ("id", "run", "what the run is called, in warnings and in the CSV"),
     (
         "state",
         "state",
@@ -50,7 +51,9 @@ class RunList(anywidget.AnyWidget):
 
     def __init__(self, on_order: Order, verbs: list[str], *, trains: bool = True) -> None:
         self._order = on_order
-        shown = [list(c) for c in COLUMNS if trains or c[0] not in _TRAINING]
+        # What is trained here is known by its size and budget; a table's runs by their names.
+        hidden = ("id",) if trains else _TRAINING
+        shown = [list(c) for c in COLUMNS if c[0] not in hidden]
         super().__init__(verbs=verbs, columns=shown)
         keep_listening(self)
         self.on_msg(self._on_message)

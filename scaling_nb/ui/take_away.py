@@ -26,6 +26,10 @@ def code_cell(runs: RunTable, question: Question, *, csv: str | os.PathLike[str]
         "",
         f'runs = snb.RunTable.from_csv("{Path(csv).as_posix()}")',
     ]
+    columns = runs.columns
+    taken = columns["run_id"][(columns["excluded"] == "") & (columns["status"] != "finished")]
+    if len(taken):  # reading leaves them out
+        lines.append(f"runs = runs.restore({taken.tolist()!r})")
     by_reason: dict[str, list[str]] = {}
     for run_id, reason in runs.exclusions.items():
         by_reason.setdefault(reason, []).append(run_id)

@@ -6,8 +6,11 @@ import math
 import re
 from html import escape
 
+import numpy as np
+
 from ..fit import Allocation, FitWarning
 from ..plots.style import count, flop
+from ..records import RunTable
 from .analysis import Analysis
 
 _FLOP_UNIT = " FLOP"
@@ -19,8 +22,9 @@ _CONTROLS = (
     (r"hold E with fixed=\{'E': \.\.\.\}", "hold E: irreducible loss, fixed"),
     (r"with fixed=\{'E': \.\.\.\}", "at a value: irreducible loss, fixed"),
     (r"hold (a parameter|parameters|it|R_D_star and R_N_star) with fixed=", "hold E"),
+    (r"Leave copies out: runs\.exclude\(ids, reason='copy'\)",
+     "Exclude the copies in the table of runs"),
     (r",? ?runs\.exclude\(ids, reason=[^)]*\)", ", exclude it in the table of runs"),
-    (r"Leave copies out:,", "Leave copies out:"),
     (r"Fit DataConstrainedLaw to runs that repeat data to use your own\.",
      "The panel has no fit of them: snb.DataConstrainedLaw has, in Python."),
     (r"Fit DataConstrainedLaw, or only runs of one epoch\.",
@@ -90,6 +94,17 @@ def _span(answer: Allocation, name: str) -> str:
     return f" ({count(low)}–{count(high)})"
 
 
+def _reach(answer: Allocation, runs: RunTable) -> str:
+    """Return how far beyond the runs an answer reaches, on either side."""
+    if answer.extrapolation > 1:
+        return f"extrapolating <b>{flop(answer.extrapolation)}×</b> beyond the largest run"
+    compute = runs.C
+    below = float(np.nanmin(compute)) / answer.compute if np.isfinite(compute).any() else 0.0
+    if below > 1:
+        return f"extrapolating <b>{flop(below)}×</b> below the smallest run"
+    return "within the compute of the runs"
+
+
 def details_html(analysis: Analysis | None) -> str:
     """Return what goes with an answer: the flat basin, extrapolation, the back-test."""
     if analysis is None or analysis.answer is None:
@@ -105,11 +120,7 @@ def details_html(analysis: Analysis | None) -> str:
             f"within {100 * a.within:g} % of the best loss: N {count(low)} to {count(high)}"
         )
     if math.isfinite(a.extrapolation):
-        parts.append(
-            f"extrapolating <b>{a.extrapolation:.3g}×</b> beyond the largest run"
-            if a.extrapolation > 1
-            else "within the compute of the runs"
-        )
+        parts.append(_reach(a, analysis.runs))
     if a.epochs > 1:
         parts.append(f"{a.epochs:.3g} epochs over {count(a.unique_tokens)} unique tokens")
     test = analysis.backtest

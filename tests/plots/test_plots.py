@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import plotly.graph_objects as go
 import pytest
@@ -251,3 +253,21 @@ def test_the_frontier_on_the_surface_follows_counted_flops(runs):
     view = surface_view(fit, points=5)
     for n, d in zip(view.best_n[::50], view.best_d[::50], strict=True):
         assert fit.allocate(float(fit.flops.compute(n, d))).n_params == pytest.approx(n, rel=1e-4)
+
+
+def test_a_minimum_whose_interval_has_no_end_has_no_bar(iso):
+    drawn = plot_frontier(iso)
+    bars = [trace.error_y for trace in drawn.data if trace.error_y.array is not None]
+    up, down = np.array(bars[-1].array, float), np.array(bars[-1].arrayminus, float)
+    assert min(up.min(), down.min()) > 0
+    whole = (0.0, np.inf)
+    odd = [dataclasses.replace(m, intervals={**m.intervals, "n_params": whole}) for m in iso.minima]
+    bar = plot_frontier(dataclasses.replace(iso, minima=tuple(odd))).data[-1].error_y
+    assert not np.any(bar.array)
+    assert not np.any(bar.arrayminus)
+
+
+def test_a_target_below_the_runs_is_on_the_line(iso):
+    target = float(iso.runs.C.min()) / 20
+    line = frontier(iso, target=target)
+    assert line.compute[0] == pytest.approx(target)

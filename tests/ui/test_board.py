@@ -256,3 +256,26 @@ def test_a_remedy_is_trained_at_once(tiny_recipe, tmp_path, settle):
     assert board.snapshot.sweep is not sweep
     assert board.snapshot.sweep.executor.name == "inline"
     board.close()
+
+
+def test_answers_follow_a_slider_that_does_not_stand_still(table, monkeypatch, settle):
+    from scaling_nb.ui import fitting
+
+    board = Board(runs=table)
+    board.settle()
+    asked, shown = [], []
+
+    def moving(runs, question, *, quick, earlier=None):
+        done = analyse(runs, question, quick=quick, earlier=earlier)
+        if quick and len(asked) < 5:  # every answer finds another question
+            asked.append(1e20 * (1 + len(asked)))
+            board.ask(target=asked[-1])
+            settle()
+        return done
+
+    monkeypatch.setattr(fitting, "analyse", moving)
+    board.attach(lambda snapshot: shown.append(snapshot.analysis.question.target))
+    board.ask(target=5e19)
+    settle(lambda: len(asked) == 5 and shown[-1] == asked[-1])
+    assert set(shown) >= {5e19, *asked}
+    board.close()

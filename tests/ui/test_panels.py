@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import subprocess
 import sys
 import threading
@@ -14,12 +15,14 @@ import pytest
 from helpers import tiny_plan
 
 import scaling_nb as snb
+from scaling_nb.errors import FitError, RunsError
 from scaling_nb.ui.analysis import METHODS, Question, analyse
 from scaling_nb.ui.comms import contained, keep_listening
 from scaling_nb.ui.controls import Mirror
 from scaling_nb.ui.run_list import rows_of
 from scaling_nb.ui.slider import Slider
 from scaling_nb.ui.take_away import code_cell, latex, table_budgets
+from scaling_nb.ui.wording import details_html
 
 
 @pytest.fixture
@@ -257,6 +260,10 @@ def test_the_plan_panel_alone_plans_as_one_drags(tiny_recipe, settle):
     panel._typed.control.value = "nothing"
     settle()
     assert "are no budgets" in panel._problem.value
+    assert panel.board.snapshot.plan is None  # or it could be started under a text that is not it
+    panel._typed.control.value = "4e6, 8e6"
+    settle(lambda: panel.board.snapshot.plan is not None)
+    assert panel._problem.value == "" or "are no budgets" not in panel._problem.value
     panel._low.control.value = 5e6
     settle(lambda: panel.board.snapshot.plan.budgets[0] == 5e6)
     panel.close()
@@ -310,6 +317,56 @@ def test_a_dashboard_of_nothing_or_of_both_is_refused(table, tiny_recipe):
         snb.Dashboard()
     with pytest.raises(TypeError, match="recipe to train"):
         snb.Dashboard(tiny_recipe, runs=table)
+    with pytest.raises(TypeError, match="You gave a str"):
+        snb.Dashboard("runs.db")
+    with pytest.raises(RunsError, match=r"from_csv\(path\)"):
+        snb.Dashboard(runs="runs.csv")
+    for target in (-1.0, "1e10", math.nan):
+        with pytest.raises(FitError, match="positive, finite number"):
+            snb.Dashboard(runs=table, target=target)
+
+
+def test_a_frame_is_as_good_as_a_table(table):
+    dash = snb.Dashboard(runs=table.to_frame(), target=1e20)
+    assert len(dash.runs) == len(table)
+    assert [row["id"] for row in dash.train_panel.runs.rows] == list(table.run_ids)
+    assert dash.train_panel.runs.columns[0][0] == "id"
+    dash.close()
+
+
+def test_the_code_cell_takes_back_what_reading_leaves_out(table, tmp_path):
+    frame = table.to_frame()
+    frame.loc[3, "status"] = "crashed"
+    path = tmp_path / "runs.csv"
+    frame.to_csv(path, index=False)
+    with pytest.warns(UserWarning, match="status is crashed"):
+        read = snb.RunTable.from_csv(path)
+    read = read.restore()
+    read.to_csv(path)
+    names = {}
+    with pytest.warns(UserWarning, match="status is crashed"):
+        exec(code_cell(read, Question(target=1e20), csv=path), names)
+    assert len(names["runs"]) == len(read) == len(table)
+
+
+def test_what_is_held_by_hand_is_said(table):
+    held = analyse(table, Question(method="log-huber", fixed={"E": 1.0}), quick=False)
+    (note,) = [note for note in held.warnings if note.code == "held_by_hand"]
+    assert "E = 1 is held by hand" in str(note)
+    free = analyse(table, Question(method="log-huber"), quick=False)
+    assert "held_by_hand" not in {note.code for note in free.warnings}
+
+
+def test_a_target_below_the_runs_is_no_target_within_them(table):
+    def details(target):
+        return details_html(analyse(table, Question(target=target), quick=True))
+
+    low, high = float(table.C.min()), float(table.C.max())
+    assert "below the smallest run" in details(low / 50)
+    assert "within the compute of the runs" in details((low * high) ** 0.5)
+    assert "beyond the largest run" in details(5 * high)
+    answer = analyse(table, Question(target=low / 50), quick=True).answer
+    assert "50 times less than the compute of the smallest run" in " ".join(map(str, answer.notes))
 
 
 def test_a_few_resamples_come_first_and_agree(table):
