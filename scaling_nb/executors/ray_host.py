@@ -1,7 +1,8 @@
 """The one actor that a sweep has on a cluster: it submits jobs, hears them, and outlives drivers.
 
 It lives on the head node, which is not lost with a worker, and owns the tasks: a notebook may
-come and go, and finds them by the host's name. Everything runs on one event loop.
+come and go, and finds them by the host's name. Everything runs on one event loop. Nothing here, nor
+what this imports, loads torch: a sweep would wait for it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 from ..events import Event, Noted, RunFailed, RunFinished, RunStarted
 from ..training.control import NO_ORDERS, Orders
 from ..training.outcomes import failed, left_out
-from ..training.trainer import FLUSH_SECONDS
+from ..training.pace import FLUSH_SECONDS
 from .base import Checkpointing, Job, WorkerDied
 from .mailbox import Mailbox
 from .messages import Outcome
