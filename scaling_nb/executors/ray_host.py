@@ -267,12 +267,10 @@ class Host:
         tended.job = rest
         if not rest.specs or (isinstance(outcome, Outcome) and outcome.kind == "released"):
             return
-        where = f" on {tended.where}" if tended.where else ""
         what = f"size {rest.specs[0].size:g}, seed {rest.specs[0].seed}"
         if outcome is None:
-            self._mail.put(
-                Noted(message=f"{what}: the machine was lost{where}; it goes on elsewhere")
-            )
+            machine = tended.where.split(" ")[0] or "its machine"
+            self._mail.put(Noted(message=f"{what}: {machine} was lost; it goes on elsewhere"))
             return
         if isinstance(outcome, Outcome) and outcome.kind in ("error", "done", "stopped"):
             tended.job = replace(rest, specs=())
@@ -293,6 +291,7 @@ class Host:
                 self._mail.put(failed(spec, error))
             tended.job = replace(rest, specs=())
             return
+        where = f" on {tended.where}" if tended.where else ""
         self._mail.put(Noted(message=f"{what}: {error}{where}; it is tried again"))
         tended.job = again
 
