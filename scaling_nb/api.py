@@ -332,9 +332,9 @@ def _watch(sweep: Sweep, bar: tqdm[Any], poll: float) -> None:
         while True:
             with contextlib.suppress(SweepError):
                 sweep.wait(poll)
+            status = sweep.status()
             while notes:
                 bar.write(f"note: {notes.popleft()}", file=sys.stderr)
-            status = sweep.status()
             bar.n = status.n_done
             bar.set_description_str(status.state, refresh=False)
             bar.set_postfix_str(status.eta_text(), refresh=True)

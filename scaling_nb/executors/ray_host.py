@@ -270,7 +270,10 @@ class Host:
         what = f"size {rest.specs[0].size:g}, seed {rest.specs[0].seed}"
         if outcome is None:
             machine = tended.where.split(" ")[0] or "its machine"
-            self._mail.put(Noted(message=f"{what}: {machine} was lost; it goes on elsewhere"))
+            waiting = tuple(spec.run_id for spec in rest.specs)
+            self._mail.put(
+                Noted(message=f"{what} goes on elsewhere: {machine} was lost", waiting=waiting)
+            )
             return
         if isinstance(outcome, Outcome) and outcome.kind in ("error", "done", "stopped"):
             tended.job = replace(rest, specs=())

@@ -79,6 +79,7 @@ def test_the_quick_start_on_three_nodes_gives_the_same_table_though_one_is_lost(
         log = lab.page.locator(".snb-log")
         log.get_by_text(f"{LOST} was lost").first.wait_for(timeout=120_000)
         lab.page.wait_for_selector(".snb-panel :text('2 nodes')")
+        wait(lab, f"(node) => !({TRAINS_ON})(node)", LOST)
         picture(lab, "lost")
         status_says(lab, "finished", timeout=400_000)
         wait(lab, ANSWER, timeout=120_000)
