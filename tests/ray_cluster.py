@@ -73,9 +73,10 @@ class Cluster:
 
 def _kill(process: psutil.Process) -> None:
     with contextlib.suppress(psutil.NoSuchProcess):
-        for child in [*process.children(recursive=True), process]:
+        # The raylet first: it would tell of its workers' end, as no machine without power does.
+        for lost in [process, *process.children(recursive=True)]:
             with contextlib.suppress(psutil.NoSuchProcess):
-                child.send_signal(signal.SIGKILL)
+                lost.send_signal(signal.SIGKILL)
 
 
 def processes() -> list[psutil.Process]:

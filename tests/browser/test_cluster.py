@@ -68,16 +68,20 @@ def test_the_quick_start_on_three_nodes_gives_the_same_table_though_one_is_lost(
         lab.open()
         lab.run_all()
         wait(lab, f"(n) => ({POINTS})() > n", 50, timeout=180_000)
-        for node in ("127.0.0.3", LOST):
-            wait(lab, TRAINS_ON, node, timeout=180_000)
+        wait(lab, TRAINS_ON, "127.0.0.3", timeout=180_000)
         lab.page.wait_for_selector(".snb-panel :text('3 nodes')")
         before = lab.page.evaluate(POINTS)
         wait(lab, f"(n) => ({POINTS})() > n", before)
         picture(lab, "training")
-        nodes.kill(LOST)
         lab.page.locator(".snb-panel :text('event log')").click()
+        wait(lab, TRAINS_ON, LOST, timeout=180_000)
+        nodes.kill(LOST)
         log = lab.page.locator(".snb-log")
-        log.get_by_text(f"{LOST} was lost").first.wait_for(timeout=120_000)
+        try:
+            log.get_by_text(f"{LOST} was lost").first.wait_for(timeout=120_000)
+        except Exception:
+            picture(lab, "unheard")
+            raise AssertionError(log.inner_text()) from None
         lab.page.wait_for_selector(".snb-panel :text('2 nodes')")
         wait(lab, f"(node) => !({TRAINS_ON})(node)", LOST)
         picture(lab, "lost")
