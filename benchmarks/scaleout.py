@@ -34,7 +34,7 @@ import scaling_nb as snb
 from scaling_nb.events import RunFinished, RunStarted, StepLogged
 from scaling_nb.executors.mailbox import Mailbox
 from scaling_nb.executors.ray_host import gathering_seconds
-from scaling_nb.training.trainer import FLUSH_SECONDS
+from scaling_nb.training.pace import FLUSH_SECONDS
 
 N_TASKS, N_RUNS = 1_000, 10_000
 POINTS = 20

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import warnings
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from .errors import FitError, ScalingWarning, SweepError
+from .events import Noted
 from .executors import Executor
 from .fit import Allocation, IsoFlopFit, LawFit, fit_isoflop, fit_law
 from .plan import SweepPlan, plan_sweep
@@ -281,8 +283,8 @@ def follow(
     """Show a bar of finished runs and the time left until a sweep ends.
 
     What keeps the sweep from going on, such as a full disk, is printed, and tried again every few
-    seconds. A sweep that another process trains is watched; if that process is killed, the sweep
-    goes on here.
+    seconds; so is what an executor notes, such as a machine that was lost. A sweep that another
+    process trains is watched; if that process is killed, the sweep goes on here.
 
     Parameters
     ----------
@@ -321,11 +323,18 @@ RETRY_SECONDS = 5.0
 
 def _watch(sweep: Sweep, bar: tqdm[Any], poll: float) -> None:
     said, tried = "", time.monotonic()
-    with bar:
+    notes: deque[str] = deque()
+    disconnect = sweep.events.connect(
+        lambda event: notes.append(event.message) if isinstance(event, Noted) else None
+    )
+    with bar, contextlib.ExitStack() as ending:
+        ending.callback(disconnect)
         while True:
             with contextlib.suppress(SweepError):
                 sweep.wait(poll)
             status = sweep.status()
+            while notes:
+                bar.write(f"note: {notes.popleft()}", file=sys.stderr)
             bar.n = status.n_done
             bar.set_description_str(status.state, refresh=False)
             bar.set_postfix_str(status.eta_text(), refresh=True)

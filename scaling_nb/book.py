@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
-from .events import Event, RunFailed, RunFinished, RunStarted, StepLogged
+from .events import Event, Noted, RunFailed, RunFinished, RunStarted, StepLogged
 from .plan import SweepPlan
 from .progress import StepClock, remaining_steps
 from .records import Run, RunSpec, Status
@@ -94,6 +94,11 @@ class RunBook:
                 self.clock.note(self.specs[run_id], len(tokens))
                 self.seen[run_id] = int(tokens[-1])
                 self.loss[run_id] = float(loss[-1])
+            case Noted(waiting=waiting):
+                for run_id in waiting:
+                    if self.statuses.get(run_id) == "running":
+                        self.statuses[run_id] = "queued"
+                        self.where.pop(run_id, None)
             case RunFinished(run=run) | RunFailed(run=run):
                 self._put(run)
                 if isinstance(event, RunFailed) and event.traceback:

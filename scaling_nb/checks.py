@@ -18,8 +18,9 @@ from .errors import RecipeError
 from .records import RunSpec
 from .training.batches import move
 from .training.devices import use_one_thread
+from .training.outcomes import Diverged
 from .training.recipe import Recipe
-from .training.trainer import Diverged, Trainer
+from .training.trainer import Trainer
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

@@ -67,9 +67,17 @@ class RunFailed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Noted:
-    """Something a person may want to know, such as that a machine was lost; all goes on."""
+    """Something a person may want to know, such as that a machine was lost; all goes on.
+
+    Attributes
+    ----------
+    message : str
+    waiting : tuple of run_id
+        Runs that trained there, and wait for another place.
+    """
 
     message: str
+    waiting: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

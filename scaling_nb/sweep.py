@@ -26,8 +26,8 @@ from .training.checkpoint import remove_folder, remove_leftovers
 from .training.control import Control, Stopped
 from .training.devices import cpu_count, free_memory, worker_devices
 from .training.memory import run_bytes
+from .training.pace import CHECKPOINT_SECONDS
 from .training.recipe import Recipe
-from .training.trunk import CHECKPOINT_SECONDS
 
 __all__ = ["Sweep", "SweepState", "SweepStatus"]
 

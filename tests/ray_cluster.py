@@ -32,6 +32,7 @@ class Cluster:
             free.bind((HEAD, 0))
             port = free.getsockname()[1]
         self.address = f"{HEAD}:{port}"
+        self._folder = folder
         self._environment = {**os.environ, "RAY_raylet_start_wait_time_s": "120"}
         self._start(
             "--head", f"--port={port}", "--num-cpus=0", "--include-dashboard=false",
@@ -58,14 +59,24 @@ class Cluster:
         """Lose a node at once, as when its power fails."""
         for process in processes():
             words = " ".join(_command(process))
-            if "raylet" in words and f"--node_ip_address={ip} " in f"{words} ":
-                for child in [*process.children(recursive=True), process]:
-                    with contextlib.suppress(psutil.NoSuchProcess):
-                        child.send_signal(signal.SIGKILL)
+            mine = self.address in words
+            if mine and "raylet" in words and f"--node_ip_address={ip} " in f"{words} ":
+                _kill(process)
 
     def stop(self) -> None:
-        command = [str(Path(sys.executable).with_name("ray")), "stop", "--force"]
-        subprocess.run(command, capture_output=True, check=False)
+        """Kill this cluster's processes, and no other's: `ray stop` ends all of the machine's."""
+        for process in processes():
+            words = " ".join(_command(process))
+            if self.address in words or str(self._folder) in words:
+                _kill(process)
+
+
+def _kill(process: psutil.Process) -> None:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        # The raylet first: it would tell of its workers' end, as no machine without power does.
+        for lost in [process, *process.children(recursive=True)]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                lost.send_signal(signal.SIGKILL)
 
 
 def processes() -> list[psutil.Process]:
@@ -81,7 +92,7 @@ def _command(process: psutil.Process) -> list[str]:
 
 @contextlib.contextmanager
 def cluster(n_nodes: int = 2) -> Iterator[Cluster]:
-    """Start a cluster, and stop every Ray process of this machine in the end."""
+    """Start a cluster, and stop it in the end."""
     # The paths of Ray's sockets must be short.
     folder = Path(tempfile.mkdtemp(prefix="ray", dir="/tmp"))
     made = Cluster(folder, n_nodes)

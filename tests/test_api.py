@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import threading
+import time
 
 import numpy as np
 import pandas as pd
@@ -27,7 +29,7 @@ from scaling_nb import (
     result_of,
 )
 from scaling_nb.api import analyse, finished_result
-from scaling_nb.events import RunFinished
+from scaling_nb.events import Noted, RunFinished, RunStarted
 
 pytestmark = pytest.mark.filterwarnings("ignore::scaling_nb.ScalingWarning")
 
@@ -161,6 +163,29 @@ def test_following_needs_a_sweep_that_was_started(settings):
     follow(sweep, background=True, progress=False)
     assert sweep.wait(60)
     assert len(result_of(sweep).runs) == 4
+
+
+def test_what_an_executor_notes_is_printed(settings, capsys):
+    keep = {k: settings[k] for k in ("size", "sizes", "dataset", "loss_fn", "optimizer")}
+    recipe = Recipe(Net, **keep)
+    plan = find_optimal(recipe, compute_budgets=[2e5], train=False, plan_options=OPTIONS)
+    sweep = Sweep(recipe, plan, store=settings["store"], executor="inline")
+    following = threading.Event()
+
+    def note(event):
+        if isinstance(event, RunStarted) and event.spec.run_id == plan.runs[0].run_id:
+            assert following.wait(30)
+            sweep.events.send(Noted(message="10.0.0.2 was lost"))
+
+    sweep.events.connect(note)
+    alone = len(sweep.events._observers)
+    thread = threading.Thread(target=follow, args=(sweep.start(),), kwargs={"progress": False})
+    thread.start()
+    while len(sweep.events._observers) == alone:
+        time.sleep(0.01)  # what pytest's time limit ends
+    following.set()
+    thread.join()
+    assert "note: 10.0.0.2 was lost" in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -55,3 +55,17 @@ def test_completion_lists_names_that_were_never_touched():
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no_such_name"):
         scaling_nb.no_such_name  # noqa: B018
+
+
+def test_what_a_clusters_host_loads_is_light():
+    loaded = loaded_after("import scaling_nb.executors.ray_host")
+    assert [name for name in HEAVY if name in loaded] == ["numpy"]
+
+
+def test_executors_arrive_lazily_and_are_listed():
+    from scaling_nb import executors
+
+    for name in executors.__all__:
+        assert getattr(executors, name) is not None
+    with pytest.raises(AttributeError, match="no_such_name"):
+        executors.no_such_name  # noqa: B018

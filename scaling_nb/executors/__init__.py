@@ -1,16 +1,42 @@
-"""How runs are trained: one file an executor."""
+"""How runs are trained: one file an executor.
 
-from ..errors import SweepError
-from ..training.recipe import Recipe
-from .auto import choose_executor
-from .base import Checkpointing, Executor, Job, JobQueue
-from .inline import InlineExecutor
-from .pool import POOL, warm_workers
-from .processes import ProcessExecutor
-from .ray import RayExecutor
-from .threads import ThreadExecutor
+Names arrive lazily: the host that a cluster starts is one of these files, and needs no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .auto import choose_executor
+    from .base import Checkpointing, Executor, Job, JobQueue
+    from .inline import InlineExecutor
+    from .pool import warm_workers
+    from .processes import ProcessExecutor
+    from .ray import RayExecutor
+    from .registry import EXECUTORS, make_executor, settle, warm_up
+    from .threads import ThreadExecutor
+
+_HOME = {
+    "EXECUTORS": "registry",
+    "Checkpointing": "base",
+    "Executor": "base",
+    "InlineExecutor": "inline",
+    "Job": "base",
+    "JobQueue": "base",
+    "ProcessExecutor": "processes",
+    "RayExecutor": "ray",
+    "ThreadExecutor": "threads",
+    "choose_executor": "auto",
+    "make_executor": "registry",
+    "settle": "registry",
+    "warm_up": "registry",
+    "warm_workers": "pool",
+}
 
 __all__ = [
+    "EXECUTORS",
     "Checkpointing",
     "Executor",
     "InlineExecutor",
@@ -26,48 +52,8 @@ __all__ = [
     "warm_workers",
 ]
 
-EXECUTORS: dict[str, type[Executor]] = {
-    "inline": InlineExecutor,
-    "processes": ProcessExecutor,
-    "ray": RayExecutor,
-    "threads": ThreadExecutor,
-}
 
-
-def make_executor(
-    choice: str | Executor, recipe: Recipe, largest_run: int = 0
-) -> tuple[Executor, str]:
-    """Return the executor that a name stands for, or the object itself, and why it was chosen.
-
-    Parameters
-    ----------
-    choice : "auto", a name of `EXECUTORS`, or an Executor
-    recipe : Recipe
-    largest_run : int, bytes
-        What the largest run adds to memory.
-    """
-    if not isinstance(choice, str):
-        return choice, "as asked for"
-    if choice == "auto":
-        return choose_executor(recipe, largest_run)
-    if choice not in EXECUTORS:
-        raise SweepError(
-            f"executor {choice!r} is unknown. Choose one of 'auto', "
-            f"{', '.join(map(repr, EXECUTORS))}, or give an object."
-        )
-    return EXECUTORS[choice](), "as asked for"
-
-
-def settle() -> None:
-    """Wait until workers that were warmed up are ready, before anything is timed."""
-    POOL.settle()
-
-
-def warm_up(choice: str | Executor, recipe: Recipe) -> None:
-    """Start the workers that a sweep with this executor will want; returns at once.
-
-    They import torch meanwhile, which takes seconds: call it before a plan is made.
-    """
-    executor, _ = make_executor(choice, recipe)
-    if isinstance(executor, ProcessExecutor):
-        warm_workers(executor.workers(recipe))
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)

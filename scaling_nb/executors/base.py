@@ -6,18 +6,18 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from ..errors import ScalingError
 from ..events import Event
 from ..records import RunSpec
-from ..training.checkpoint import Checkpoint, checkpoint_key
 from ..training.control import Control
-from ..training.memory import OutOfMemory
-from ..training.outcomes import failed
-from ..training.recipe import Recipe
-from ..training.remote_checkpoint import RemoteCheckpoint
-from ..training.trunk import CHECKPOINT_SECONDS
+from ..training.outcomes import OutOfMemory, failed
+from ..training.pace import CHECKPOINT_SECONDS
+
+if TYPE_CHECKING:
+    from ..training.checkpoint import Checkpoint
+    from ..training.recipe import Recipe
 
 Emit = Callable[[Event], None]
 MOST_DEATHS = 3
@@ -59,11 +59,16 @@ class Checkpointing:
         place = f"{storage.rstrip('/')}/{self.folder.name}"
         return replace(self, url=place) if "://" in storage else replace(self, folder=Path(place))
 
-    def of(self, job: Job, kind: type[Checkpoint] = Checkpoint) -> Checkpoint:
-        """Return the place of one job."""
-        if self.url:
-            return RemoteCheckpoint(self.url, checkpoint_key(job.specs[0]))
-        return kind(self.folder, checkpoint_key(job.specs[0]))
+    def of(self, job: Job, kind: type[Checkpoint] | None = None) -> Checkpoint:
+        """Return the place of one job; `kind` is how this process uses a folder."""
+        # Here, because a cluster's host knows this class and has no use for torch.
+        from ..training.checkpoint import Checkpoint, checkpoint_key
+        from ..training.remote_checkpoint import RemoteCheckpoint
+
+        key = checkpoint_key(job.specs[0])
+        return (
+            RemoteCheckpoint(self.url, key) if self.url else (kind or Checkpoint)(self.folder, key)
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 
 from ..training.control import Control
+from ..training.pace import CHECKPOINT_SECONDS
 from ..training.recipe import Recipe
-from ..training.trunk import CHECKPOINT_SECONDS, train_trunk
+from ..training.trunk import train_trunk
 from .base import Checkpointing, Emit, Job
 from .ranks import train_on_ranks
 

@@ -18,8 +18,9 @@ from ..events import Event, RunFailed
 from ..training.checkpoint import Checkpoint, Saved
 from ..training.control import Control, Released, Stopped
 from ..training.distributed import Ranks, SharedControl
-from ..training.memory import OutOfMemory
-from ..training.trunk import CHECKPOINT_SECONDS, train_trunk
+from ..training.outcomes import OutOfMemory
+from ..training.pace import CHECKPOINT_SECONDS
+from ..training.trunk import train_trunk
 from .messages import Outcome, Task
 from .payload import read_recipe
 from .worker import Worker, connect, sendable, serve

@@ -188,7 +188,13 @@ class _Attendance:
                             f"the cluster lost the sweep's host {hosts} times ({error}). Look at "
                             "its head node, then start() again."
                         ) from error
-                    self.emit(Noted(message="the cluster's host was lost; runs go on from saved"))
+                    waiting = tuple(run_id for _, left in self._open for run_id in left)
+                    self.emit(
+                        Noted(
+                            message="the cluster's host was lost; runs go on from saved",
+                            waiting=waiting,
+                        )
+                    )
                     if stop_listening is not None:
                         stop_listening()
                     self._lose(jobs)

@@ -1,7 +1,8 @@
 """The one actor that a sweep has on a cluster: it submits jobs, hears them, and outlives drivers.
 
 It lives on the head node, which is not lost with a worker, and owns the tasks: a notebook may
-come and go, and finds them by the host's name. Everything runs on one event loop.
+come and go, and finds them by the host's name. Everything runs on one event loop. Nothing here, nor
+what this imports, loads torch: a sweep would wait for it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 from ..events import Event, Noted, RunFailed, RunFinished, RunStarted
 from ..training.control import NO_ORDERS, Orders
 from ..training.outcomes import failed, left_out
-from ..training.trainer import FLUSH_SECONDS
+from ..training.pace import FLUSH_SECONDS
 from .base import Checkpointing, Job, WorkerDied
 from .mailbox import Mailbox
 from .messages import Outcome
@@ -266,11 +267,12 @@ class Host:
         tended.job = rest
         if not rest.specs or (isinstance(outcome, Outcome) and outcome.kind == "released"):
             return
-        where = f" on {tended.where}" if tended.where else ""
         what = f"size {rest.specs[0].size:g}, seed {rest.specs[0].seed}"
         if outcome is None:
+            machine = tended.where.split(" ")[0] or "its machine"
+            waiting = tuple(spec.run_id for spec in rest.specs)
             self._mail.put(
-                Noted(message=f"{what}: the machine was lost{where}; it goes on elsewhere")
+                Noted(message=f"{what} goes on elsewhere: {machine} was lost", waiting=waiting)
             )
             return
         if isinstance(outcome, Outcome) and outcome.kind in ("error", "done", "stopped"):
@@ -292,6 +294,7 @@ class Host:
                 self._mail.put(failed(spec, error))
             tended.job = replace(rest, specs=())
             return
+        where = f" on {tended.where}" if tended.where else ""
         self._mail.put(Noted(message=f"{what}: {error}{where}; it is tried again"))
         tended.job = again
 

@@ -9,17 +9,19 @@ from collections.abc import Sequence
 from concurrent.futures import CancelledError
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import SweepError
 from ..events import Event, RunStarted
 from ..training.control import NO_ORDERS, Orders, Released, ReleasingControl, Stopped
-from ..training.memory import OutOfMemory
-from ..training.recipe import Recipe
+from ..training.outcomes import OutOfMemory
 from .base import Checkpointing, Job
 from .messages import Outcome
+
+if TYPE_CHECKING:
+    from ..training.recipe import Recipe
 
 SMALL = 64 * 2**20
 """Bytes up to which an array is copied out of shared memory, so that user code may change it."""

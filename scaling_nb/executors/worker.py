@@ -13,7 +13,7 @@ from multiprocessing.connection import Client, Connection
 from pathlib import Path
 
 from ..training.control import Control, Orders, Stopped
-from ..training.memory import OutOfMemory
+from ..training.outcomes import OutOfMemory
 from ..training.recipe import Recipe
 from .job import train_job
 from .messages import Message, Outcome, Reply, Task

@@ -72,7 +72,7 @@ def log_ticks(values: ArrayLike) -> NDArray[np.float64]:
         return np.array([1.0])
     low, high = np.log10(array.min()), np.log10(array.max())
     steps: tuple[float, ...] = (1.0,)
-    if high - low <= 1.0:
+    if 0.0 < high - low <= 1.0:  # around a single value two decades are drawn
         steps = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0)
     elif high - low <= 3.0:
         steps = (1.0, 2.0, 5.0)

@@ -17,7 +17,8 @@ import numpy as np
 
 from ..errors import RecipeError
 from .devices import use_one_thread
-from .trainer import CurvePiece, Diverged, Trainable, Trainer
+from .outcomes import Diverged
+from .trainer import CurvePiece, Trainable, Trainer
 
 FIRST_RATE = 3e-3
 FACTOR = 2.0

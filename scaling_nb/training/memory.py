@@ -9,7 +9,6 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from ..errors import ScalingError
 from .batches import Batch, move, n_samples
 from .generators import seeded_globals
 
@@ -17,10 +16,6 @@ MOMENTS = 4
 """Copies of the weights in training: weights, gradients and AdamW's two moments."""
 
 _MESSAGES = ("can't allocate memory", "out of memory", "not enough memory")
-
-
-class OutOfMemory(ScalingError):
-    """A run needed more memory than there is; its job may be tried again, smaller or alone."""
 
 
 class Sized(Protocol):

@@ -1,14 +1,21 @@
-"""How a run ended, as the record that is stored."""
+"""How a run ended: what is raised, and the record that is stored."""
 
 from __future__ import annotations
 
 import math
 import traceback
 
-from ..errors import DataError
+from ..errors import DataError, ScalingError
 from ..events import RunFailed
 from ..records import Run, RunSpec, Status
-from .trainer import Diverged
+
+
+class Diverged(ScalingError):
+    """The training loss became NaN or infinite."""
+
+
+class OutOfMemory(ScalingError):
+    """A run needed more memory than there is; its job may be tried again, smaller or alone."""
 
 
 def run_record(

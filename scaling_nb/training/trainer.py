@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..errors import DataError, RecipeError, ScalingError
+from ..errors import DataError, RecipeError
 from ..records import content_hash
 from .batches import Batch, move, n_samples
 from .counting import describe_tensor
@@ -23,12 +23,10 @@ from .data import PreparedData
 from .distributed import Ranks
 from .generators import OwnGenerators
 from .memory import split
+from .outcomes import Diverged
+from .pace import FLUSH_SECONDS
 from .probe import ProbeResult
 from .schedules import ScheduleName, lr_factor
-
-
-class Diverged(ScalingError):
-    """The training loss became NaN or infinite."""
 
 
 class Trainable(Protocol):
@@ -84,10 +82,6 @@ Report = Callable[[CurvePiece], None]
 
 def _ignore(piece: CurvePiece) -> None:
     """Report to nobody."""
-
-
-FLUSH_SECONDS = 0.2
-"""Losses stay on the device and are read at this pace: reading each would stop the device."""
 
 
 def seed_of(trunk_id: str) -> int:

@@ -19,14 +19,14 @@ from ..records import RunSpec
 from .checkpoint import Checkpoint, Saved
 from .control import NO_ORDERS, Control, Released, RunSkipped, Stopped
 from .distributed import Ranks
-from .memory import OutOfMemory, is_out_of_memory
-from .outcomes import failed, left_out, run_record
+from .memory import is_out_of_memory
+from .outcomes import OutOfMemory, failed, left_out, run_record
+from .pace import CHECKPOINT_SECONDS
 from .schedules import cooldown_start
 from .trainer import CurvePiece, Snapshot, Trainable, Trainer, seed_of
 
 Emit = Callable[[Event], None]
 
-CHECKPOINT_SECONDS = 30.0
 MOST_TIME_SAVING = 0.02
 """Share of the time that may go into checkpoints; a slow disk gets them less often."""
 

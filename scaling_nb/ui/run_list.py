@@ -24,6 +24,7 @@ COLUMNS = [
         "state",
         "planned, queued, running, finished, diverged, failed, cancelled, skipped",
     ),
+    ("where", "on", "device, after its machine where that is another"),
     ("size", "size", "value of the argument that sets the model's size"),
     ("seed", "seed", "which repeat of the run this is"),
     ("budget", "budget", "IsoFLOP budget the run was planned for, FLOP"),
@@ -35,7 +36,6 @@ COLUMNS = [
     ("progress", "done", "share of its tokens trained"),
     ("speed", "tok/s", "tokens per second just now"),
     ("eta", "left", "seconds until the run ends"),
-    ("where", "on", "device, after its machine where that is another"),
     ("reason", "note", "why the run is excluded, or how it failed"),
 ]
 _TRAINING = ("size", "progress", "speed", "eta", "where")

@@ -139,6 +139,12 @@ class Lab:
         book.metadata["kernelspec"] = {
             "name": "python3", "display_name": "Python 3", "language": "python"
         }  # fmt: skip
+        self.put(book)
+
+    def put(self, book: Any) -> None:
+        """Write a ready notebook on disk."""
+        import nbformat
+
         nbformat.write(book, self.server.folder / self.name)
 
     def open(self) -> None:

@@ -115,7 +115,7 @@ def test_a_lost_node_loses_nothing(three_nodes, reference, tmp_path):
         assert sweep.wait(300)
         assert_same(sweep, reference)
         assert where <= {"127.0.0.3", "127.0.0.4"}
-        assert any("lost" in note for note in notes)
+        assert any("goes on elsewhere: 127.0.0.4 was lost" in note for note in notes)
         head = next(n for n in ray.nodes() if n["NodeManagerAddress"] == HEAD)
         actors = ray._private.state.actors().values()
         hosts = [actor for actor in actors if actor["ActorClassName"] == "Host"]

@@ -88,6 +88,11 @@ def test_logarithmic_axes_have_a_handful_of_ticks(low, high):
     assert 3 <= np.count_nonzero((ticks >= low) & (ticks <= high)) <= 9
 
 
+def test_a_single_value_has_room_for_the_labels_of_two_decades():
+    ticks = log_ticks([1e3])
+    assert np.count_nonzero((ticks >= 1e2) & (ticks <= 1e4)) == 7
+
+
 def test_an_empty_axis_has_ticks_too():
     assert len(log_ticks([])) == 1
     assert len(log_ticks([np.nan])) == 1

@@ -6,7 +6,8 @@ import torch
 from helpers import TinyLM
 
 from scaling_nb import Recipe
-from scaling_nb.training.trainer import Diverged, Trainer
+from scaling_nb.training.outcomes import Diverged
+from scaling_nb.training.trainer import Trainer
 
 
 def collect(trainer, until, n_steps):
