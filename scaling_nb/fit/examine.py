@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from ..laws import Law
 from ..records import RunTable
 from .bootstrap import Resampled
+from .boxed_step import active_set
 from .compute import FlopModel
 from .design import check_design, is_collinear
 from .diagnose import STEEP, Evidence, FittedStatus, describe_floor, judge, scaled_condition
 from .frontier import optimum as optimal_split
 from .influence import describe_drivers, find_drivers
-from .newton import active_set
 from .notes import FitWarning
 from .outliers import find_outliers
 from .profile import Profile, noise_unit, profile, profile_exponent

@@ -1,0 +1,147 @@
+"""One damped Newton step of a whole batch inside a box: the linear algebra of :mod:`.newton`."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .objective import Floats
+from .problem import Problem, evaluate
+
+_TINY = 1e-300
+_ON_BOUND = 1e-12
+_RIDGE = 1e-15
+
+
+class State(NamedTuple):
+    """Where the members of a batch stand.
+
+    Attributes
+    ----------
+    z : ndarray, shape (n_batch, n_free)
+    value : ndarray, shape (n_batch,)
+    gradient : ndarray, shape (n_batch, n_free)
+    hessian, gauss : ndarray, shape (n_batch, n_free, n_free)
+    """
+
+    z: Floats
+    value: Floats
+    gradient: Floats
+    hessian: Floats
+    gauss: Floats
+
+    def take(self, rows: NDArray[Any]) -> Self:
+        """Return some of the members."""
+        return type(self)(*(array[rows] for array in self))
+
+    def put(self, rows: NDArray[Any], members: State) -> None:
+        """Write `members` over some of these."""
+        for old, fresh in zip(self, members, strict=True):
+            old[rows] = fresh
+
+
+class Step(NamedTuple):
+    """A step of each member, its slope gᵀs, and where the damped matrix was convex."""
+
+    step: Floats
+    slope: Floats
+    convex: NDArray[np.bool_]
+
+
+def state_at(problem: Problem, z: Floats, weight: Floats) -> State:
+    """Evaluate the objective and its derivatives at each z."""
+    return State(z, *evaluate(problem, z, weight))
+
+
+def into_box(problem: Problem, z: Floats) -> Floats:
+    """Clip to the box, and put what is within rounding of a bound onto it."""
+    inside = np.where(z < problem.lower + _ON_BOUND, problem.lower, z)
+    return np.where(inside > problem.upper - _ON_BOUND, problem.upper, inside)
+
+
+def active_set(problem: Problem, z: Floats, gradient: Floats) -> NDArray[np.bool_]:
+    """Return which bounds hold a coordinate back, shape (n_batch, n_free)."""
+    low = (z <= problem.lower) & (gradient > 0)
+    high = (z >= problem.upper) & (gradient < 0)
+    return np.asarray(low | high)
+
+
+def damped_step(
+    problem: Problem, state: State, lam: Floats, frozen: NDArray[np.bool_] | None = None
+) -> Step:
+    """Solve M s = -g in the box, M = (1 - λ) H + λ G, beyond λ = 1 with more of G's diagonal."""
+    z, gradient = state.z, state.gradient
+    batch, q = z.shape
+    on_diagonal = slice(None, None, q + 1)
+    diagonal = state.gauss.reshape(batch, -1)[:, on_diagonal]
+    diagonal = np.maximum(diagonal, 1e-12 * diagonal.max(axis=1, keepdims=True)) + _TINY
+    scale = 1.0 / np.sqrt(diagonal)
+    matrix = _blend(state, lam) * (scale[:, :, None] * scale[:, None, :])
+    # In these units the diagonal of G is one.
+    matrix.reshape(batch, -1)[:, on_diagonal] += np.maximum(lam - 1.0, _RIDGE)[:, None]
+    rhs = -gradient * scale
+    bound = active_set(problem, z, gradient)
+    if frozen is not None:
+        bound |= frozen
+    offset, step, convex = np.zeros(z.shape), np.zeros(z.shape), np.ones(batch, dtype=bool)
+    todo: Any = slice(None)
+    for _ in range(q + 1):
+        scaled, sound = _solve(matrix[todo], rhs[todo], bound[todo], offset[todo] / scale[todo])
+        here, there = step[todo].copy(), scaled * scale[todo]
+        step[todo], convex[todo] = there, sound
+        moved = z[todo] + there
+        out = ((moved < problem.lower) | (moved > problem.upper)) & ~bound[todo]
+        if not out.any():
+            break
+        # Only the bound that is met first holds: those beyond it may not be met at all.
+        broken = out.any(axis=1)
+        todo, out, moved = np.arange(batch)[todo][broken], out[broken], moved[broken]
+        here, there = here[broken], there[broken]
+        edge = np.clip(moved, problem.lower, problem.upper) - z[todo]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            reach = np.where(out, (edge - here) / (there - here), np.inf)
+        first = reach.argmin(axis=1)
+        rows = np.arange(len(todo))
+        step[todo] = here + np.clip(reach[rows, first], 0.0, 1.0)[:, None] * (there - here)
+        offset[todo, first] = step[todo, first] = edge[rows, first]
+        bound[todo, first] = True
+    return Step(step, (gradient * step).sum(axis=1), convex)
+
+
+def _blend(state: State, lam: Floats) -> Floats:
+    """Return (1 - λ) H + λ G of every member, G alone beyond λ = 1."""
+    least, most = lam.min(), lam.max()
+    if most == 0.0:
+        return state.hessian
+    if least >= 1.0:
+        return state.gauss
+    share = np.minimum(lam, 1.0)[:, None, None]
+    return np.asarray((1.0 - share) * state.hessian + share * state.gauss)
+
+
+def _solve(
+    matrix: Floats, rhs: Floats, bound: NDArray[np.bool_], offset: Floats
+) -> tuple[Floats, NDArray[np.bool_]]:
+    """Solve for the free coordinates, the bound ones moved by `offset`.
+
+    Where the matrix is not positive definite its eigenvalues are replaced by their sizes, so
+    that the step still descends (Dauphin et al. 2014); the second result is False there.
+    """
+    if bound.any():
+        rhs = np.where(bound, offset, rhs - np.einsum("sij,sj->si", matrix, offset))
+        free = ~bound
+        matrix = np.where(free[:, :, None] & free[:, None, :], matrix, np.eye(rhs.shape[1]))
+    if not np.isfinite(matrix.sum()):
+        matrix = np.nan_to_num(matrix, nan=0.0, posinf=0.0, neginf=0.0)
+    convex = np.ones(len(rhs), dtype=bool)
+    try:
+        np.linalg.cholesky(matrix)
+    except np.linalg.LinAlgError:
+        values, vectors = np.linalg.eigh(matrix)
+        convex = values[:, 0] > _RIDGE
+        size = np.maximum(np.abs(values), 1e-10 * np.abs(values).max(axis=1)[:, None] + _TINY)
+        repaired = (vectors * size[:, None]) @ vectors.swapaxes(1, 2)
+        matrix = np.where(convex[:, None, None], matrix, repaired)
+    return np.asarray(np.linalg.solve(matrix, rhs[:, :, None])[:, :, 0]), convex
