@@ -189,7 +189,7 @@ def _units(law: Law, table: RunTable) -> Iterator[FitWarning]:
 
 
 def _copies(table: RunTable) -> Iterator[FitWarning]:
-    if len(table) > _MOST_COMPARED:
+    if len(table) > _MOST_COMPARED or not (np.diff(np.sort(table.L)) == 0).any():
         return
     keys = ("N", "D", "C", "budget", "lr", "unique_tokens", "loss")
     cells = np.nan_to_num(np.stack([table.column(key).astype(float) for key in keys]))

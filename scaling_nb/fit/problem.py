@@ -50,6 +50,8 @@ class Problem:
 
     def theta(self, z: Floats) -> Floats:
         """Return solver coordinates of the law for free coordinates z."""
+        if self.mixing.shape[0] == self.mixing.shape[1]:
+            return z  # All are free.
         return np.asarray(self.origin + z @ self.mixing.T)
 
     def free(self, theta: Floats) -> Floats:

@@ -8,7 +8,7 @@ squares, and its local minima are the starts that a solver refines.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
@@ -42,6 +42,8 @@ class PowerSumSurface(Surface):
         0 for a term whose A is fixed, so that A' = A.
     constant : bool
         False where there is no E.
+    powers : ndarray, shape (K, n_runs, 2)
+        x and x².
     """
 
     names: tuple[str, ...]
@@ -50,6 +52,10 @@ class PowerSumSurface(Surface):
     constant: bool
     lower: Floats
     upper: Floats
+    powers: Floats = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "powers", np.stack([self.x, self.x**2], axis=-1))
 
     @classmethod
     def over(
@@ -94,19 +100,18 @@ class PowerSumSurface(Surface):
 
     def derivatives(self, theta: Floats) -> tuple[Floats, Floats]:
         """∂L/∂E = 1, ∂L/∂A' = e^(-αx), ∂L/∂α = -A' x e^(-αx)."""
-        k, first = len(self.x), int(self.constant)
-        jacobian = np.empty((len(theta), theta.shape[1], self.x.shape[1]))
-        loss = np.zeros((len(theta), self.x.shape[1]))
+        first, last = int(self.constant), theta.shape[1]
+        k = len(self.x)
+        scales, exponents = slice(first, first + k), slice(first + k, last)
+        jacobian = np.empty((len(theta), last, self.x.shape[1]))
+        basis, bent = jacobian[:, scales], jacobian[:, exponents]
+        np.exp(np.multiply(-theta[:, exponents, None], self.x, out=basis), out=basis)
+        np.multiply(basis, theta[:, scales, None], out=bent)
+        loss = bent.sum(axis=1)
         if self.constant:
             jacobian[:, 0] = 1.0
             loss += theta[:, :1]
-        for i in range(k):
-            scale, exponent = theta[:, first + i, None], theta[:, first + k + i, None]
-            basis = jacobian[:, first + i]
-            np.exp(np.multiply(exponent, -self.x[i], out=basis), out=basis)
-            term = scale * basis
-            loss += term
-            np.multiply(term, -self.x[i], out=jacobian[:, first + k + i])
+        bent *= -self.x
         return loss, jacobian
 
     def curvature(self, theta: Floats, jacobian: Floats, weight: Floats) -> Floats:
@@ -115,9 +120,9 @@ class PowerSumSurface(Surface):
         out = np.zeros((len(theta), theta.shape[1], theta.shape[1]))
         for i in range(k):
             a, b = first + i, first + k + i
-            weighted = weight * jacobian[:, a]
-            out[:, a, b] = out[:, b, a] = -(weighted @ self.x[i])
-            out[:, b, b] = theta[:, a] * (weighted @ self.x[i] ** 2)
+            moments = (weight * jacobian[:, a]) @ self.powers[i]
+            out[:, a, b] = out[:, b, a] = -moments[:, 0]
+            out[:, b, b] = theta[:, a] * moments[:, 1]
         return out
 
     def starts(self, loss: Floats, weight: Floats, constraints: Constraints) -> Floats:
