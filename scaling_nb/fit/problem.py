@@ -191,7 +191,7 @@ def project(
     # Each coefficient in the unit of its own column: closed forms lose digits otherwise.
     unit = np.sqrt(np.maximum(np.einsum("spp->sp", gram), 1e-300))
     gram = gram / unit[:, :, None] / unit[:, None, :]
-    _, best = non_negative(np.moveaxis(gram, 0, -1), (moment / unit).T, [None] * p)
+    best = non_negative(np.moveaxis(gram, 0, -1), (moment / unit).T, [None] * p)
     out = z.copy()
-    out[:, linear] = best.T / unit
+    out[:, linear] = best.coefficients() / unit
     return out
