@@ -85,29 +85,54 @@ def damped_step(
     bound = active_set(problem, z, gradient)
     if frozen is not None:
         bound |= frozen
-    offset, step, convex = np.zeros(z.shape), np.zeros(z.shape), np.ones(batch, dtype=bool)
-    todo: Any = slice(None)
-    for _ in range(q + 1):
-        scaled, sound = _solve(matrix[todo], rhs[todo], bound[todo], offset[todo] / scale[todo])
-        here, there = step[todo].copy(), scaled * scale[todo]
-        step[todo], convex[todo] = there, sound
+    step, convex = _solve(matrix, rhs, bound)
+    step *= scale
+    moved = z + step
+    out = ((moved < problem.lower) | (moved > problem.upper)) & ~bound
+    if out.any():
+        at = np.flatnonzero(out.any(axis=1))
+        step[at], convex[at] = _stop_at_bounds(
+            problem, z[at], step[at], scale[at], matrix[at], rhs[at], bound[at]
+        )
+    return Step(step, (gradient * step).sum(axis=1), convex)
+
+
+def _stop_at_bounds(
+    problem: Problem,
+    z: Floats,
+    step: Floats,
+    scale: Floats,
+    matrix: Floats,
+    rhs: Floats,
+    bound: NDArray[np.bool_],
+) -> tuple[Floats, NDArray[np.bool_]]:
+    """Return steps that stay in the box in place of steps that leave it, and where M was convex.
+
+    Only the bound that is met first holds: those beyond it may not be met at all.
+    """
+    offset, result, convex = np.zeros(z.shape), np.zeros(z.shape), np.ones(len(z), dtype=bool)
+    todo, here, there = np.arange(len(z)), np.zeros(z.shape), step
+    while True:
+        result[todo] = there
         moved = z[todo] + there
         out = ((moved < problem.lower) | (moved > problem.upper)) & ~bound[todo]
-        if not out.any():
-            break
-        # Only the bound that is met first holds: those beyond it may not be met at all.
         broken = out.any(axis=1)
-        todo, out, moved = np.arange(batch)[todo][broken], out[broken], moved[broken]
+        if not broken.any():
+            return result, convex
+        todo, out, moved = todo[broken], out[broken], moved[broken]
         here, there = here[broken], there[broken]
         edge = np.clip(moved, problem.lower, problem.upper) - z[todo]
         with np.errstate(divide="ignore", invalid="ignore"):
             reach = np.where(out, (edge - here) / (there - here), np.inf)
         first = reach.argmin(axis=1)
         rows = np.arange(len(todo))
-        step[todo] = here + np.clip(reach[rows, first], 0.0, 1.0)[:, None] * (there - here)
-        offset[todo, first] = step[todo, first] = edge[rows, first]
+        here = here + np.clip(reach[rows, first], 0.0, 1.0)[:, None] * (there - here)
+        offset[todo, first] = here[rows, first] = edge[rows, first]
         bound[todo, first] = True
-    return Step(step, (gradient * step).sum(axis=1), convex)
+        there, convex[todo] = _solve(
+            matrix[todo], rhs[todo], bound[todo], offset[todo] / scale[todo]
+        )
+        there *= scale[todo]
 
 
 def _blend(state: State, lam: Floats) -> Floats:
@@ -122,7 +147,7 @@ def _blend(state: State, lam: Floats) -> Floats:
 
 
 def _solve(
-    matrix: Floats, rhs: Floats, bound: NDArray[np.bool_], offset: Floats
+    matrix: Floats, rhs: Floats, bound: NDArray[np.bool_], offset: Floats | float = 0.0
 ) -> tuple[Floats, NDArray[np.bool_]]:
     """Solve for the free coordinates, the bound ones moved by `offset`.
 
@@ -130,18 +155,18 @@ def _solve(
     that the step still descends (Dauphin et al. 2014); the second result is False there.
     """
     if bound.any():
-        rhs = np.where(bound, offset, rhs - np.einsum("sij,sj->si", matrix, offset))
+        held = np.where(bound, offset, 0.0)
+        rhs = np.where(bound, offset, rhs - (matrix @ held[:, :, None])[:, :, 0])
         free = ~bound
         matrix = np.where(free[:, :, None] & free[:, None, :], matrix, np.eye(rhs.shape[1]))
-    if not np.isfinite(matrix.sum()):
-        matrix = np.nan_to_num(matrix, nan=0.0, posinf=0.0, neginf=0.0)
-    convex = np.ones(len(rhs), dtype=bool)
     try:
         np.linalg.cholesky(matrix)
+        convex = np.ones(len(rhs), dtype=bool)
     except np.linalg.LinAlgError:
+        matrix = np.nan_to_num(matrix, nan=0.0, posinf=0.0, neginf=0.0)
         values, vectors = np.linalg.eigh(matrix)
         convex = values[:, 0] > _RIDGE
         size = np.maximum(np.abs(values), 1e-10 * np.abs(values).max(axis=1)[:, None] + _TINY)
         repaired = (vectors * size[:, None]) @ vectors.swapaxes(1, 2)
         matrix = np.where(convex[:, None, None], matrix, repaired)
-    return np.asarray(np.linalg.solve(matrix, rhs[:, :, None])[:, :, 0]), convex
+    return np.linalg.solve(matrix, rhs[:, :, None])[:, :, 0], convex
