@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from .boxed_step import State, Step, damped_step, into_box, state_at
 from .objective import Floats
-from .problem import Problem, project, values
+from .problem import Problem, project, trust_at, values
 
 _SHORTER = np.array([0.5, 0.2, 0.06, 0.01])
 _LONGER = np.array([3.0, 10.0, 30.0, 100.0])
@@ -103,9 +103,8 @@ def _along(attempt: Attempt, at: NDArray[np.intp]) -> tuple[Floats, Floats, Floa
     Shorter ones where the step failed, else longer ones: where the matrix was repaired its
     length means little.
     """
-    z, step, lam, better = (
-        array[at] for array in (attempt.state.z, attempt.move.step, attempt.lam, attempt.better)
-    )
+    z, step = attempt.state.z[at], attempt.move.step[at]
+    lam, better = attempt.lam[at], attempt.better[at]
     lengths = np.where(better[:, None], _LONGER, _SHORTER)
     points = into_box(attempt.problem, z[:, None] + lengths[:, :, None] * step[:, None])
     best, low, _ = _lowest(attempt.problem, points, _rows(attempt.weight, at))
@@ -132,8 +131,8 @@ def _around(attempt: Attempt, at: NDArray[np.intp], *, fine: bool) -> tuple[Floa
     linear = problem.linear if frozen is None else problem.linear & ~frozen
     if linear.any():
         k = points.shape[1]
-        w = weight if weight.ndim == 1 else np.repeat(weight, k, axis=0)
-        flat = project(problem, points.reshape(-1, q), np.repeat(z, k, axis=0), w, linear)
+        trust = np.repeat(trust_at(problem, z, weight), k, axis=0)
+        flat = project(problem, points.reshape(-1, q), trust, linear)
         points = into_box(problem, flat).reshape(batch, k, q)
     best, low, which = _lowest(problem, points, weight)
     return best, low, dampings[which // len(lengths)]

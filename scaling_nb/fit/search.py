@@ -14,7 +14,7 @@ from ..laws.power_sum import local_minima
 from ..records import RunTable
 from .newton import Solution, minimise
 from .objective import Objective
-from .problem import Problem, make_problem, project, values
+from .problem import Problem, make_problem, project, trust_at, values
 
 Floats = NDArray[np.float64]
 _SUBSAMPLE = 4000
@@ -167,10 +167,10 @@ def _lattice_starts(problem: Problem, weight: Floats) -> Floats:
     shape = (_LATTICE,) * len(bent)
     z = np.zeros((int(np.prod(shape)), len(problem.lower)))
     z[:, bent] = np.stack([a.ravel() for a in np.meshgrid(*axes, indexing="ij")], axis=1)
-    squares = replace(problem, objective=Objective("mse"))
-    z = project(squares, z, z, weight / problem.observed**2, problem.linear)
+    linear = problem.linear
+    z = project(problem, z, weight / problem.observed**2, linear)
     for _ in range(_REWEIGHTED):
-        z = project(problem, z, z, weight, problem.linear)
+        z = project(problem, z, trust_at(problem, z, weight), linear)
     cost = values(problem, z, weight).reshape(shape)
     return np.asarray(z.reshape(*shape, -1)[local_minima(cost)][:_MOST_STARTS])
 
