@@ -20,7 +20,7 @@ _ALL_LENGTHS = np.array([3.0, 1.0, 0.3, 0.1, 0.01, 0.001])
 _CRAWL = 0.02
 """Share of a step's predicted decrease below which a line search is crawling."""
 _SLIGHT = 0.05
-"""Damping that is as good as none. At three times as much slow resamples take half as long again."""
+"""Damping as good as none: with three times as much, slow resamples take half as long again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from .newton import minimise
 from .notes import FitWarning
 from .objective import Objective
 from .problem import Problem
-from .search import Optimum, find_minima
+from .search import Optimum, find_minima, median
 
 Floats = NDArray[np.float64]
 
@@ -148,10 +148,4 @@ def _log_residuals(problem: Problem, z: Floats) -> Floats:
 
 
 def _spread(residual: Floats) -> float:
-    return 1.4826 * _median(np.abs(residual - _median(residual)))
-
-
-def _median(values: Floats) -> float:
-    """Return the median; on small samples far faster than np.median."""
-    ordered, half = np.sort(values), len(values) // 2
-    return float(ordered[half] if len(values) % 2 else 0.5 * (ordered[half - 1] + ordered[half]))
+    return 1.4826 * median(np.abs(residual - median(residual)))

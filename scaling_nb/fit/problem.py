@@ -51,7 +51,7 @@ class Problem:
     @property
     def is_free(self) -> bool:
         """Whether all coordinates move, so that θ = z."""
-        return self.mixing.shape[0] == self.mixing.shape[1]
+        return len(self.lower) == len(self.origin)
 
     def theta(self, z: Floats) -> Floats:
         """Return solver coordinates of the law for free coordinates z."""

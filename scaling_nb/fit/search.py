@@ -140,14 +140,14 @@ def _robust_starts(
     """
     loss, delta = problem.observed, problem.objective.delta
     residual = _log_residuals(problem, starts[0])
-    typical = float(np.median(residual))
+    typical = median(residual)
     if typical <= _BEYOND * delta and residual.max() <= _OUTLYING * max(typical, delta):
         return
     if len(loss) <= _FEW:
         yield _lattice_starts(problem, weight)
     if len(loss) <= _FEW or residual.max() > _OUTLYING * typical:
         for share in _SHARES:
-            floor = max(share * float(np.median(residual)), delta)
+            floor = max(share * median(residual), delta)
             trust = weight / loss**2 / np.maximum(residual, floor)
             fresh = problem.free(problem.surface.starts(loss, trust, constraints))
             residual = _log_residuals(problem, fresh[0])
@@ -178,6 +178,12 @@ def _lattice_starts(problem: Problem, weight: Floats) -> Floats:
 def _log_residuals(problem: Problem, z: Floats) -> Floats:
     predicted = problem.surface.loss(problem.theta(z[None]))[0]
     return np.asarray(np.abs(np.log(problem.observed / predicted)))
+
+
+def median(values: Floats) -> float:
+    """Return the median; on small samples far faster than np.median."""
+    ordered, half = np.sort(values), len(values) // 2
+    return float(ordered[half] if len(values) % 2 else 0.5 * (ordered[half - 1] + ordered[half]))
 
 
 def _spread(loss: Floats, size: int) -> NDArray[np.intp] | None:
