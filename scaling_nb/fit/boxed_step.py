@@ -64,9 +64,11 @@ def into_box(problem: Problem, z: Floats) -> Floats:
 
 def active_set(problem: Problem, z: Floats, gradient: Floats) -> NDArray[np.bool_]:
     """Return which bounds hold a coordinate back, shape (n_batch, n_free)."""
-    low = (z <= problem.lower) & (gradient > 0)
-    high = (z >= problem.upper) & (gradient < 0)
-    return np.asarray(low | high)
+    low, high = z <= problem.lower, z >= problem.upper
+    on = np.asarray(low | high)
+    if on.any():
+        return np.asarray(low & (gradient > 0) | high & (gradient < 0))
+    return on
 
 
 def damped_step(
@@ -138,10 +140,10 @@ def _stop_at_bounds(
 
 def _blend(state: State, lam: Floats) -> Floats:
     """Return (1 - λ) H + λ G of every member, G alone beyond λ = 1."""
-    least, most = lam.min(), lam.max()
+    most = lam.max()
     if most == 0.0:
         return state.hessian
-    if least >= 1.0:
+    if most >= 1.0 and lam.min() >= 1.0:
         return state.gauss
     share = np.minimum(lam, 1.0)[:, None, None]
     return np.asarray((1.0 - share) * state.hessian + share * state.gauss)

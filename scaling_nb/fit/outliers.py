@@ -84,10 +84,9 @@ def robust_residuals(optimum: Optimum, *, thorough: bool = True) -> tuple[Floats
     used = optimum.weight > 0
     residual = _log_residuals(problem, z)
     spread = _spread(residual[used])
-    steep = _is_steep(problem, z)
     worst = float(np.abs(residual[used]).max())
     if thorough:
-        suspect = steep or spread > _COARSE or worst > _SUSPECT * spread
+        suspect = spread > _COARSE or worst > _SUSPECT * spread or _is_steep(problem, z)
     else:
         suspect = worst > _GROSS and (worst > _SUSPECT * spread or spread > 3.0 * _COARSE)
     if not suspect or spread < _NO_NOISE or used.sum() > _MOST_RUNS:
@@ -95,9 +94,8 @@ def robust_residuals(optimum: Optimum, *, thorough: bool = True) -> tuple[Floats
     robust = replace(problem, objective=Objective())
     if problem.objective.name == "mse":
         z = _robust_optimum(robust, optimum.constraints, used)
-        steep = _is_steep(problem, z)
     residual, spread = _trimmed(problem, z, used)
-    if not steep:
+    if not _is_steep(problem, z):
         return residual, spread
     usual = replace(robust, upper=np.where(problem.linear, problem.upper, _USUAL))
     z = _robust_optimum(usual, optimum.constraints, used)

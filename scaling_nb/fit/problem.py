@@ -75,6 +75,9 @@ def make_problem(
 ) -> Problem:
     """Return the problem that `constraints` leave of fitting `surface` to `observed`."""
     origin = np.zeros(len(names))
+    if not constraints.fixed and not constraints.shared:
+        mixing = np.eye(len(names))
+        return Problem(surface, observed, objective, origin, mixing, surface.lower, surface.upper)
     raw = np.array([constraints.fixed.get(name, 1.0) for name in names])
     held = surface.to_theta(raw[None])[0]
     columns: list[Floats] = []
