@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -38,12 +40,13 @@ def infer_budgets(n_params: Array, compute: Array) -> Array:
         return budgets
     order = np.argsort(compute, kind="stable")
     log_c = np.log(compute[order])
+    log_n = np.round(np.log(n_params[order]), 3)
     gaps = np.diff(log_c)
-    for rows in np.split(order, np.flatnonzero(gaps > _cut(gaps)) + 1):
-        log_rows = np.log(compute[rows])
-        n_sizes = len(np.unique(np.round(np.log(n_params[rows]), 3)))
-        if np.ptp(log_rows) <= np.log(SLICE_SPREAD) and n_sizes >= MIN_SLICE_SIZES:
-            budgets[rows] = float(f"{np.exp(log_rows.mean()):.3g}")
+    ends = [0, *(np.flatnonzero(gaps > _cut(gaps)) + 1).tolist(), len(order)]
+    for lo, hi in pairwise(ends):
+        n_sizes = len(set(log_n[lo:hi].tolist()))
+        if log_c[hi - 1] - log_c[lo] <= np.log(SLICE_SPREAD) and n_sizes >= MIN_SLICE_SIZES:
+            budgets[order[lo:hi]] = float(f"{np.exp(log_c[lo:hi].mean()):.3g}")
     if np.isfinite(budgets).mean() < MIN_SLICED_SHARE:
         return np.full(len(compute), np.nan)
     return budgets

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from ..errors import FitError
 from ..records import RunTable
+from .boxed_step import active_set
 from .design import FEWEST_GROUPS
-from .newton import Solution, active_set, minimise
+from .newton import Solution, minimise
 from .problem import Problem, evaluate
 
 Floats = NDArray[np.float64]

@@ -189,7 +189,7 @@ def _units(law: Law, table: RunTable) -> Iterator[FitWarning]:
 
 
 def _copies(table: RunTable) -> Iterator[FitWarning]:
-    if len(table) > _MOST_COMPARED:
+    if len(table) > _MOST_COMPARED or not (np.diff(np.sort(table.L)) == 0).any():
         return
     keys = ("N", "D", "C", "budget", "lr", "unique_tokens", "loss")
     cells = np.nan_to_num(np.stack([table.column(key).astype(float) for key in keys]))
@@ -283,13 +283,13 @@ def _brackets(table: RunTable) -> Iterator[FitWarning]:
         )
     for budget in distinct[:50]:
         rows = np.flatnonzero(budgets == budget)
-        sizes = np.unique(n[rows])
+        sizes = sorted(set(n[rows].tolist()))
         if len(sizes) < 3:
             continue
         best = rows[np.argmin(loss[rows])]
         if n[best] not in (sizes[0], sizes[-1]):
             continue
-        low = n[best] == sizes[0]
+        low = bool(n[best] == sizes[0])
         side, other = ("smallest", "smaller") if low else ("largest", "larger")
         bound = f"N < {sizes[0]:.3g}" if low else f"N > {sizes[-1]:.3g}"
         yield FitWarning(

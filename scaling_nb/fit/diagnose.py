@@ -76,13 +76,13 @@ class Evidence:
 def scaled_condition(gauss_newton: Floats, held: NDArray[np.bool_]) -> float:
     """Return the condition number with every free coordinate in its own unit."""
     free = ~held
-    matrix = gauss_newton[np.ix_(free, free)]
+    matrix = gauss_newton[free][:, free]
     if not matrix.size:
         return 1.0
-    size = np.sqrt(np.diag(matrix))
-    if not np.all(size > 0):
+    size = np.sqrt(matrix.diagonal())
+    if not (size > 0).all():
         return np.inf
-    eigenvalues = np.linalg.eigvalsh(matrix / np.outer(size, size))
+    eigenvalues = np.linalg.eigvalsh(matrix / size[:, None] / size)
     return float(eigenvalues[-1] / max(float(eigenvalues[0]), 1e-300))
 
 

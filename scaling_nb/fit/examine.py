@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,12 +12,12 @@ from numpy.typing import NDArray
 from ..laws import Law
 from ..records import RunTable
 from .bootstrap import Resampled
+from .boxed_step import active_set
 from .compute import FlopModel
 from .design import check_design, is_collinear
 from .diagnose import STEEP, Evidence, FittedStatus, describe_floor, judge, scaled_condition
 from .frontier import optimum as optimal_split
 from .influence import describe_drivers, find_drivers
-from .newton import active_set
 from .notes import FitWarning
 from .outliers import find_outliers
 from .profile import Profile, noise_unit, profile, profile_exponent
@@ -145,8 +146,14 @@ def _stand_in(optimum: Optimum) -> Floats:
     if values[0] <= 0:
         values, vectors = np.linalg.eigh(optimum.gauss_newton[np.ix_(free, free)])
     root = vectors * np.sqrt(2.0 * unit / np.maximum(values, 1e-12 * values[-1] + 1e-300))
-    draws[:, free] += np.random.RandomState(0).standard_normal((_STAND_IN, len(values))) @ root.T
+    draws[:, free] += _normal(len(values)) @ root.T
     return draws
+
+
+@cache
+def _normal(n: int) -> Floats:
+    """Return the same draws every time: seeding a generator takes longer than all else here."""
+    return np.random.RandomState(0).standard_normal((_STAND_IN, n))
 
 
 def _exponents(law: Law, columns: Mapping[str, Floats]) -> Floats:

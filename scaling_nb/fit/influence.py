@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .bootstrap import refit, run_scores
-from .newton import active_set
+from .boxed_step import active_set
 from .notes import FitWarning
 from .problem import Problem, evaluate
 

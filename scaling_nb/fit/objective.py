@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +16,7 @@ DEFAULT_DELTA = 1e-3
 """δ of Hoffmann et al. 2022, appendix D.2."""
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
+class Terms(NamedTuple):
     """One objective at one batch of predictions, per run; each broadcasts to (n_batch, n_runs).
 
     Attributes
@@ -78,16 +77,11 @@ class Objective:
         with np.errstate(divide="ignore", invalid="ignore"):
             r = np.log(observed / predicted)
             inverse = 1.0 / predicted
-        size = np.abs(r)
-        capped = np.minimum(size, self.delta)
-        value = weight * capped * (size - 0.5 * capped)
-        psi = weight * np.copysign(capped, r)
-        slope = -psi * inverse
-        square = inverse * inverse
-        inside = weight * (size <= self.delta)
-        bend = (inside + psi) * square
-        majorant = weight * square * (self.delta / np.maximum(size, self.delta))
-        return Terms(value, slope, bend, majorant)
+        capped = np.maximum(np.minimum(r, self.delta), -self.delta)
+        psi, scale = weight * capped, weight * (inverse * inverse)
+        bend = scale * ((capped == r) + capped)
+        majorant = scale * (self.delta / np.maximum(np.abs(r), self.delta))
+        return Terms(psi * (r - 0.5 * capped), -psi * inverse, bend, majorant)
 
     def value(self, observed: Floats, predicted: Floats, weight: Floats) -> Floats:
         """Return the objective, the weighted sum over runs, shape (n_batch,)."""

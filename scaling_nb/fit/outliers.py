@@ -17,7 +17,7 @@ from .newton import minimise
 from .notes import FitWarning
 from .objective import Objective
 from .problem import Problem
-from .search import Optimum, find_minima
+from .search import Optimum, find_minima, median
 
 Floats = NDArray[np.float64]
 
@@ -29,6 +29,8 @@ _COARSE = 0.05
 _GROSS = 0.3
 """Log residual beyond which a run diverged, rather than being a little off."""
 _ROUNDS = 4
+_TOLERANCE = 1e-4
+"""Ample for residuals that are compared with multiples of their spread."""
 _MOST_NAMED = 5
 _MOST_RUNS = 20_000
 _NO_NOISE = 1e-9
@@ -82,10 +84,9 @@ def robust_residuals(optimum: Optimum, *, thorough: bool = True) -> tuple[Floats
     used = optimum.weight > 0
     residual = _log_residuals(problem, z)
     spread = _spread(residual[used])
-    steep = _is_steep(problem, z)
     worst = float(np.abs(residual[used]).max())
     if thorough:
-        suspect = steep or spread > _COARSE or worst > _SUSPECT * spread
+        suspect = spread > _COARSE or worst > _SUSPECT * spread or _is_steep(problem, z)
     else:
         suspect = worst > _GROSS and (worst > _SUSPECT * spread or spread > 3.0 * _COARSE)
     if not suspect or spread < _NO_NOISE or used.sum() > _MOST_RUNS:
@@ -93,9 +94,8 @@ def robust_residuals(optimum: Optimum, *, thorough: bool = True) -> tuple[Floats
     robust = replace(problem, objective=Objective())
     if problem.objective.name == "mse":
         z = _robust_optimum(robust, optimum.constraints, used)
-        steep = _is_steep(problem, z)
     residual, spread = _trimmed(problem, z, used)
-    if not steep:
+    if not _is_steep(problem, z):
         return residual, spread
     usual = replace(robust, upper=np.where(problem.linear, problem.upper, _USUAL))
     z = _robust_optimum(usual, optimum.constraints, used)
@@ -130,7 +130,8 @@ def _trimmed(problem: Problem, z: Floats, used: NDArray[np.bool_]) -> tuple[Floa
         spare = int(agree.sum()) - len(z)
         if spare < 1:
             break
-        z = minimise(squares, z[None], agree / problem.observed**2).z[0]
+        weight = agree / problem.observed**2
+        z = minimise(squares, z[None], weight, damping=0.0, tolerance=_TOLERANCE).z[0]
         residual = _log_residuals(problem, z)
         spread = float(np.sqrt(np.sum(residual[agree] ** 2) / spare))
         before, agree = agree, used & (np.abs(residual) <= OUTLIER * spread)
@@ -145,4 +146,4 @@ def _log_residuals(problem: Problem, z: Floats) -> Floats:
 
 
 def _spread(residual: Floats) -> float:
-    return 1.4826 * float(np.median(np.abs(residual - np.median(residual))))
+    return 1.4826 * median(np.abs(residual - median(residual)))

@@ -48,8 +48,15 @@ class Problem:
         bent[list(self.surface.linear)] = False
         return np.asarray(~self.mixing[bent].any(axis=0))
 
+    @property
+    def is_free(self) -> bool:
+        """Whether all coordinates move, so that θ = z."""
+        return len(self.lower) == len(self.origin)
+
     def theta(self, z: Floats) -> Floats:
         """Return solver coordinates of the law for free coordinates z."""
+        if self.is_free:
+            return z
         return np.asarray(self.origin + z @ self.mixing.T)
 
     def free(self, theta: Floats) -> Floats:
@@ -68,6 +75,9 @@ def make_problem(
 ) -> Problem:
     """Return the problem that `constraints` leave of fitting `surface` to `observed`."""
     origin = np.zeros(len(names))
+    if not constraints.fixed and not constraints.shared:
+        mixing = np.eye(len(names))
+        return Problem(surface, observed, objective, origin, mixing, surface.lower, surface.upper)
     raw = np.array([constraints.fixed.get(name, 1.0) for name in names])
     held = surface.to_theta(raw[None])[0]
     columns: list[Floats] = []
@@ -123,7 +133,7 @@ def _evaluate_part(
     predicted, jacobian = surface.derivatives(theta)
     terms = problem.objective.terms(observed, predicted, weight)
     bend = surface.curvature(theta, jacobian, terms.slope)
-    if problem.mixing.shape[0] != problem.mixing.shape[1]:
+    if not problem.is_free:
         bend = problem.mixing.T @ bend @ problem.mixing
         jacobian = problem.mixing.T @ jacobian
     transposed = jacobian.swapaxes(1, 2)
@@ -152,44 +162,42 @@ def values(problem: Problem, z: Floats, weight: Floats) -> Floats:
     return out
 
 
-def project(
-    problem: Problem, z: Floats, near: Floats, weight: Floats, linear: NDArray[np.bool_]
-) -> Floats:
+def trust_at(problem: Problem, z: Floats, weight: Floats) -> Floats:
+    """Return the weight m that reweighted least squares gives each run, (n_batch, n_runs)."""
+    predicted = problem.surface.loss(problem.theta(z))
+    trust = problem.objective.terms(problem.observed, predicted, weight).majorant
+    return np.broadcast_to(trust, predicted.shape)
+
+
+def project(problem: Problem, z: Floats, trust: Floats, linear: NDArray[np.bool_]) -> Floats:
     """Return z with its linear coordinates refitted, every other kept: min Σ_i m_i (L_i - L̂_i)².
 
-    m is the weight that reweighted least squares gives each run at `near`, so that for squared
-    residuals the result is exact, and for others a good approximation not far from there.
+    With m of :func:`trust_at` the result is exact for squared residuals, and for others a good
+    approximation not far from where m was taken.
 
     Parameters
     ----------
-    z, near : ndarray, shape (n_batch, n_free)
-    weight : ndarray, shape (n_runs,) or (n_batch, n_runs)
+    z : ndarray, shape (n_batch, n_free)
+    trust : ndarray, shape (n_runs,) or (n_batch, n_runs)
+        m.
     linear : ndarray of bool, shape (n_free,)
         Which to refit: some or all of :attr:`Problem.linear`, each with lower bound 0.
     """
-    batch, runs, p = len(z), len(problem.observed), int(linear.sum())
-    gram, moment = np.zeros((batch, p, p)), np.zeros((batch, p))
-    run_step, batch_step = min(runs, _CHUNK), max(1, _CHUNK // runs)
-    for lo in range(0, runs, run_step):
-        rows = slice(lo, lo + run_step)
-        surface = problem.surface if runs <= _CHUNK else problem.surface.take(np.arange(runs)[rows])
-        observed = problem.observed[rows]
-        for at in range(0, batch, batch_step):
-            part = slice(at, at + batch_step)
-            w = weight[rows] if weight.ndim == 1 else weight[part, rows]
-            trust = problem.objective.terms(
-                observed, surface.loss(problem.theta(near[part])), w
-            ).majorant
-            predicted, jacobian = surface.derivatives(problem.theta(z[part]))
-            basis = problem.mixing.T[linear] @ jacobian
-            weighted = basis * trust[:, None]
-            gram[part] += weighted @ basis.swapaxes(1, 2)
-            rest = observed - predicted + (z[part][:, None, linear] @ basis)[:, 0]
-            moment[part] += (weighted @ rest[:, :, None])[:, :, 0]
+    batch, p = len(z), int(linear.sum())
+    gram, moment = np.empty((batch, p, p)), np.empty((batch, p))
+    batch_step = max(1, _CHUNK // len(problem.observed))
+    for at in range(0, batch, batch_step):
+        part = slice(at, at + batch_step)
+        predicted, jacobian = problem.surface.derivatives(problem.theta(z[part]))
+        basis = jacobian[:, linear] if problem.is_free else problem.mixing.T[linear] @ jacobian
+        weighted = basis * (trust if trust.ndim == 1 else trust[part, None])
+        gram[part] = weighted @ basis.swapaxes(1, 2)
+        rest = problem.observed - predicted + (z[part][:, None, linear] @ basis)[:, 0]
+        moment[part] = (weighted @ rest[:, :, None])[:, :, 0]
     # Each coefficient in the unit of its own column: closed forms lose digits otherwise.
     unit = np.sqrt(np.maximum(np.einsum("spp->sp", gram), 1e-300))
     gram = gram / unit[:, :, None] / unit[:, None, :]
-    _, best = non_negative(np.moveaxis(gram, 0, -1), (moment / unit).T, [None] * p)
+    best = non_negative(np.moveaxis(gram, 0, -1), (moment / unit).T, [None] * p)
     out = z.copy()
-    out[:, linear] = best.T / unit
+    out[:, linear] = best.coefficients() / unit
     return out

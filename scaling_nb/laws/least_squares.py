@@ -3,99 +3,115 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .base import Floats
 
 
-def non_negative(
-    gram: Floats, moment: Floats, held: Sequence[float | None]
-) -> tuple[Floats, Floats]:
+@dataclass(frozen=True, slots=True)
+class NonNegative:
+    """The least cᵀGc - 2mᵀc over c ≥ 0 at every point of a grid.
+
+    Attributes
+    ----------
+    cost : ndarray, shape (*grid)
+    case : ndarray of int, shape (*grid)
+        Which of `chosen` are positive; -1 where none.
+    chosen : sequence of tuple of int
+    solutions : sequence of list of ndarray
+        Coefficients of each case, each of a shape that broadcasts to the grid.
+    resting : ndarray, shape (p,)
+        What a coefficient is in cases it is not of.
+    """
+
+    cost: Floats
+    case: NDArray[np.int8]
+    chosen: Sequence[tuple[int, ...]]
+    solutions: Sequence[Sequence[Floats]]
+    resting: Floats
+
+    def coefficients(self, index: Any = ...) -> Floats:
+        """Return the coefficients at some points of the grid, shape (*points, p)."""
+        case = self.case[index]
+        out = np.empty((*case.shape, len(self.resting)))
+        out[...] = self.resting
+        for number in set(case.ravel().tolist()) - {-1}:
+            here = case == number
+            for i, c in zip(self.chosen[number], self.solutions[number], strict=True):
+                whole = c if c.shape == self.case.shape else np.broadcast_to(c, self.case.shape)
+                out[here, i] = whole[index][here]
+        return out
+
+
+def non_negative(gram: Any, moment: Any, held: Sequence[float | None]) -> NonNegative:
     """Minimise cᵀGc - 2mᵀc over c ≥ 0 at every grid point, by cases of which c are positive.
 
     Parameters
     ----------
-    gram : ndarray, shape (p, p, *grid)
-    moment : ndarray, shape (p, *grid)
+    gram : (p, p) of ndarray
+        Each entry of a shape that broadcasts to the grid: what depends on one axis alone costs
+        as little as that axis.
+    moment : (p,) of ndarray
     held : sequence of float or None, length p
         Coefficients held at a value.
     """
-    reduced = moment
-    base: Floats = np.zeros(moment.shape[1:])
     free = [i for i, value in enumerate(held) if value is None]
-    if len(free) < len(held):
-        known = np.zeros_like(moment)
-        for i, value in enumerate(held):
-            known[i] = 0.0 if value is None else value
-        reduced = moment - np.einsum("ij...,j...->i...", gram, known)
-        base = np.einsum("i...,i...->...", known, -moment - reduced)
-    shape = base.shape
-    gram = gram.reshape(len(held), len(held), -1)
-    reduced, base = reduced.reshape(len(held), -1), base.ravel()
-    resting = np.array([value or 0.0 for value in held])[:, None]
-    cost, best = base.copy(), np.tile(resting, (1, len(base)))
-    _try_cases(gram, reduced, base, [tuple(free)] if free else [], cost, best)
-    # Where all are positive nothing is better; the other cases are for the rest.
-    rest = np.flatnonzero(cost == base)
-    if len(rest) and len(free) > 1:
-        cases = [c for size in range(len(free) - 1, 0, -1) for c in combinations(free, size)]
-        rest_cost, rest_best = cost[rest], best[:, rest]
-        _try_cases(gram[:, :, rest], reduced[:, rest], base[rest], cases, rest_cost, rest_best)
-        cost[rest], best[:, rest] = rest_cost, rest_best
-    return cost.reshape(shape), best.reshape(len(held), *shape)
-
-
-def _try_cases(
-    gram: Floats,
-    moment: Floats,
-    base: Floats,
-    cases: Sequence[tuple[int, ...]],
-    cost: Floats,
-    best: Floats,
-) -> None:
-    """Solve for each case's coefficients, and write what is feasible and better into the last two.
-
-    All arrays are flat over the grid; coefficients outside a case are what they start at.
-    """
-    resting = best.copy()
-    for chosen in cases:
-        solution = _cramer(gram, moment, chosen)
-        with np.errstate(invalid="ignore"):  # a singular case has no finite solution
-            here = base - sum(moment[i] * c for i, c in zip(chosen, solution, strict=True))
-        ok = here < cost
-        for c in solution:
-            ok &= c >= 0
-        np.copyto(cost, here, where=ok)
-        for i in range(len(best)):
-            np.copyto(best[i], solution[chosen.index(i)] if i in chosen else resting[i], where=ok)
-
-
-def _cramer(gram: Floats, moment: Floats, chosen: Sequence[int]) -> list[Floats]:
-    """Solve the normal equations of one to three coefficients in closed form."""
+    known = [(i, value) for i, value in enumerate(held) if value is not None]
+    reduced = [m - sum(gram[i][j] * value for j, value in known) for i, m in enumerate(moment)]
+    base = sum((value * (-moment[i] - reduced[i]) for i, value in known), np.zeros(()))
+    shape = np.broadcast_shapes(*(g.shape for row in gram for g in row))
+    cost, case = np.empty(shape), np.full(shape, -1, dtype=np.int8)
+    cost[...] = base
+    chosen = [c for size in range(len(free), 0, -1) for c in combinations(free, size)]
+    solutions = []
+    rest: Any = True
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        if len(chosen) == 1:
-            (i,) = chosen
-            return [moment[i] / gram[i, i]]
-        if len(chosen) == 2:
-            i, j = chosen
-            det = gram[i, i] * gram[j, j] - gram[i, j] ** 2
-            return [
-                (moment[i] * gram[j, j] - moment[j] * gram[i, j]) / det,
-                (moment[j] * gram[i, i] - moment[i] * gram[i, j]) / det,
-            ]
-        i, j, k = chosen
-        cof_i = gram[j, j] * gram[k, k] - gram[j, k] ** 2
-        cof_j = gram[i, k] * gram[j, k] - gram[i, j] * gram[k, k]
-        cof_k = gram[i, j] * gram[j, k] - gram[i, k] * gram[j, j]
-        det = gram[i, i] * cof_i + gram[i, j] * cof_j + gram[i, k] * cof_k
-        cof_jj = gram[i, i] * gram[k, k] - gram[i, k] ** 2
-        cof_jk = gram[i, j] * gram[i, k] - gram[i, i] * gram[j, k]
-        cof_kk = gram[i, i] * gram[j, j] - gram[i, j] ** 2
-        a, b, c = moment[i], moment[j], moment[k]
-        return [
-            (cof_i * a + cof_j * b + cof_k * c) / det,
-            (cof_j * a + cof_jj * b + cof_jk * c) / det,
-            (cof_k * a + cof_jk * b + cof_kk * c) / det,
-        ]
+        for number, these in enumerate(chosen):
+            solution = _normal_equations(gram, reduced, these)
+            solutions.append(solution)
+            here = base - sum(reduced[i] * c for i, c in zip(these, solution, strict=True))
+            ok = solution[0] >= 0  # a singular case has no finite solution
+            for c in solution[1:]:
+                ok = ok & (c >= 0)
+            lower = (here < cost) & ok & rest
+            np.copyto(cost, here, where=lower)
+            np.copyto(case, number, where=lower)
+            if not number:
+                # Where all are positive nothing is better; the other cases are for the rest.
+                rest = ~lower
+                if not rest.any():
+                    break
+    resting = np.array([value or 0.0 for value in held])
+    return NonNegative(cost, case, chosen, solutions, resting)
+
+
+def _normal_equations(gram: Any, moment: Any, chosen: Sequence[int]) -> list[Floats]:
+    """Solve for one to three coefficients in closed form: the first of three is eliminated."""
+    if len(chosen) == 1:
+        (i,) = chosen
+        return [moment[i] / gram[i][i]]
+    if len(chosen) == 2:
+        i, j = chosen
+        return _two(gram[i][i], gram[i][j], gram[j][j], moment[i], moment[j])
+    i, j, k = chosen
+    pivot = gram[i][i]
+    to_j, to_k = gram[i][j] / pivot, gram[i][k] / pivot
+    second, third = _two(
+        gram[j][j] - to_j * gram[i][j],
+        gram[j][k] - to_j * gram[i][k],
+        gram[k][k] - to_k * gram[i][k],
+        moment[j] - to_j * moment[i],
+        moment[k] - to_k * moment[i],
+    )
+    return [moment[i] / pivot - to_j * second - to_k * third, second, third]
+
+
+def _two(a: Floats, b: Floats, c: Floats, m: Floats, n: Floats) -> list[Floats]:
+    """Solve [[a, b], [b, c]] (x, y) = (m, n) by Cramer's rule."""
+    det = a * c - b * b
+    return [(m * c - n * b) / det, (n * a - m * b) / det]

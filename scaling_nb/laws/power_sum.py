@@ -8,14 +8,14 @@ squares, and its local minima are the starts that a solver refines.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .base import Constraints, Floats, Parameter, Surface
-from .least_squares import non_negative
+from .least_squares import NonNegative, non_negative
 
 GRID_POINTS = 48
 """Exponents on each axis of the grid."""
@@ -42,6 +42,8 @@ class PowerSumSurface(Surface):
         0 for a term whose A is fixed, so that A' = A.
     constant : bool
         False where there is no E.
+    powers : ndarray, shape (K, n_runs, 2)
+        x and x².
     """
 
     names: tuple[str, ...]
@@ -50,6 +52,10 @@ class PowerSumSurface(Surface):
     constant: bool
     lower: Floats
     upper: Floats
+    powers: Floats = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "powers", np.stack([self.x, self.x**2], axis=-1))
 
     @classmethod
     def over(
@@ -94,19 +100,18 @@ class PowerSumSurface(Surface):
 
     def derivatives(self, theta: Floats) -> tuple[Floats, Floats]:
         """∂L/∂E = 1, ∂L/∂A' = e^(-αx), ∂L/∂α = -A' x e^(-αx)."""
-        k, first = len(self.x), int(self.constant)
-        jacobian = np.empty((len(theta), theta.shape[1], self.x.shape[1]))
-        loss = np.zeros((len(theta), self.x.shape[1]))
+        first, last = int(self.constant), theta.shape[1]
+        k = len(self.x)
+        scales, exponents = slice(first, first + k), slice(first + k, last)
+        jacobian = np.empty((len(theta), last, self.x.shape[1]))
+        basis, bent = jacobian[:, scales], jacobian[:, exponents]
+        np.exp(np.multiply(-theta[:, exponents, None], self.x, out=basis), out=basis)
+        np.multiply(basis, theta[:, scales, None], out=bent)
+        loss = bent.sum(axis=1)
         if self.constant:
             jacobian[:, 0] = 1.0
             loss += theta[:, :1]
-        for i in range(k):
-            scale, exponent = theta[:, first + i, None], theta[:, first + k + i, None]
-            basis = jacobian[:, first + i]
-            np.exp(np.multiply(exponent, -self.x[i], out=basis), out=basis)
-            term = scale * basis
-            loss += term
-            np.multiply(term, -self.x[i], out=jacobian[:, first + k + i])
+        bent *= -self.x
         return loss, jacobian
 
     def curvature(self, theta: Floats, jacobian: Floats, weight: Floats) -> Floats:
@@ -115,9 +120,9 @@ class PowerSumSurface(Surface):
         out = np.zeros((len(theta), theta.shape[1], theta.shape[1]))
         for i in range(k):
             a, b = first + i, first + k + i
-            weighted = weight * jacobian[:, a]
-            out[:, a, b] = out[:, b, a] = -(weighted @ self.x[i])
-            out[:, b, b] = theta[:, a] * (weighted @ self.x[i] ** 2)
+            moments = (weight * jacobian[:, a]) @ self.powers[i]
+            out[:, a, b] = out[:, b, a] = -moments[:, 0]
+            out[:, b, b] = theta[:, a] * moments[:, 1]
         return out
 
     def starts(self, loss: Floats, weight: Floats, constraints: Constraints) -> Floats:
@@ -129,9 +134,13 @@ class PowerSumSurface(Surface):
         ]
         held = [fixed.get(name) for name in self.names[: first + k]]
         tied = k == 2 and set(self.names[first + k :]) <= set(constraints.shared)
-        points, cost, coefficients = _project(self, exponents, held, tied, loss, weight)
-        best = local_minima(cost)
-        theta = np.column_stack([coefficients[best], points[best]])
+        if tied:
+            exponents = [min(exponents, key=len)] * 2
+        found = _project(self, exponents, held, tied, loss, weight)
+        best = local_minima(found.cost)
+        at = best * k if tied else best
+        points = [axis[i] for axis, i in zip(exponents, at, strict=True)]
+        theta = np.column_stack([found.coefficients(best), *points])
         return theta[_different(theta, first, k)]
 
     def to_params(self, theta: Floats) -> Floats:
@@ -157,67 +166,48 @@ def _project(
     tied: bool,
     loss: Floats,
     weight: Floats,
-) -> tuple[Floats, Floats, Floats]:
-    """Eliminate the coefficients at every grid point.
+) -> NonNegative:
+    """Eliminate the coefficients at every grid point: one axis an exponent, or one for all tied.
 
-    Returns
-    -------
-    points : ndarray, shape (*grid, K)
-    cost : ndarray, shape (*grid)
-        Weighted sum of squares, up to a constant.
-    coefficients : ndarray, shape (*grid, n_coefficients)
+    Costs are weighted sums of squares, up to a constant.
     """
-    basis = [np.exp(-np.outer(e, x)) for e, x in zip(exponents, surface.x, strict=True)]
+    basis = [np.multiply.outer(-e, x) for e, x in zip(exponents, surface.x, strict=True)]
+    for b in basis:
+        np.exp(b, out=b)
     weighted = [b * weight for b in basis]
-    if tied:
-        same = exponents[0] if len(exponents[0]) == 1 else exponents[1]
-        exponents = [same, same]
-        basis = [np.exp(-np.outer(same, x)) for x in surface.x]
-        weighted = [b * weight for b in basis]
-        cross = np.einsum("gi,gi->g", weighted[0], basis[1])
-        shape: tuple[int, ...] = (len(same),)
-        expand: list[tuple[slice | None, ...]] = [(slice(None),), (slice(None),)]
-        points = np.stack([same, same], axis=-1)
-    elif len(basis) == 2:
-        cross = weighted[0] @ basis[1].T
-        shape = cross.shape
-        expand = [(slice(None), None), (None, slice(None))]
-        points = np.stack(np.broadcast_arrays(*np.ix_(*exponents)), axis=-1)
-    else:
-        cross = np.zeros(0)
-        shape = (len(exponents[0]),)
-        expand = [(slice(None),)]
-        points = exponents[0][:, None]
+    # An entry that belongs to one exponent alone lies along that exponent's axis.
+    single = tied or len(basis) == 1
+    expand: list[Any] = [slice(None)] if single else [np.s_[:, None], np.s_[None, :]]
     first = int(surface.constant)
     size = first + len(basis)
-    gram = np.empty((size, size, *shape))
-    moment = np.empty((size, *shape))
+    gram: list[list[Any]] = [[None] * size for _ in range(size)]
+    moment: list[Any] = [None] * size
     if surface.constant:
-        gram[0, 0] = weight.sum()
-        moment[0] = weight @ loss
-    for i, (b, w) in enumerate(zip(basis, weighted, strict=True)):
-        at = expand[i]
-        gram[first + i, first + i] = np.einsum("gi,gi->g", w, b)[at]
-        moment[first + i] = (w @ loss)[at]
+        gram[0][0], moment[0] = np.asarray(weight.sum()), np.asarray(weight @ loss)
+    for i, (b, w) in enumerate(zip(basis, weighted, strict=True), first):
+        at = expand[0] if single else expand[i - first]
+        gram[i][i] = np.einsum("gi,gi->g", w, b)[at]
+        moment[i] = (w @ loss)[at]
         if surface.constant:
-            gram[0, first + i] = gram[first + i, 0] = w.sum(axis=1)[at]
+            gram[0][i] = gram[i][0] = w.sum(axis=1)[at]
     if len(basis) == 2:
-        gram[first, first + 1] = gram[first + 1, first] = cross
-    cost, coefficients = non_negative(gram, moment, held)
-    return points, cost, np.moveaxis(coefficients, 0, -1)
+        i, j = first, first + 1
+        cross = (weighted[0] * basis[1]).sum(axis=1) if tied else weighted[0] @ basis[1].T
+        gram[i][j] = gram[j][i] = cross
+    return non_negative(gram, moment, held)
 
 
 def local_minima(cost: Floats) -> tuple[NDArray[np.intp], ...]:
     """Return indices of grid points no higher than any neighbour, the lowest first."""
-    padded = np.pad(cost, 1, constant_values=np.inf)
-    lowest = np.ones(cost.shape, dtype=bool)
-    middle = tuple(slice(1, -1) for _ in cost.shape)
-    for offset in np.ndindex(*(3,) * cost.ndim):
-        if all(o == 1 for o in offset):
-            continue
-        neighbour = tuple(slice(o, o + size) for o, size in zip(offset, cost.shape, strict=True))
-        lowest &= padded[middle] <= padded[neighbour]
-    indices = np.nonzero(lowest & np.isfinite(cost))
+    padded = np.full([size + 2 for size in cost.shape], np.inf)
+    padded[(slice(1, -1),) * cost.ndim] = cost
+    for axis in range(cost.ndim):
+        # The least of three along each axis in turn is the least of all neighbours.
+        ahead, behind, middle = (
+            (slice(None),) * axis + (part,) for part in (np.s_[2:], np.s_[:-2], np.s_[1:-1])
+        )
+        padded = np.fmin(np.fmin(padded[ahead], padded[behind]), padded[middle])
+    indices = np.nonzero((cost <= padded) & np.isfinite(cost))
     order = np.argsort(cost[indices], kind="stable")[:_MOST_MINIMA]
     return tuple(axis[order] for axis in indices)
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from scaling_nb.fit.newton import _step, active_set, minimise
+from scaling_nb.fit.boxed_step import State, active_set, damped_step
+from scaling_nb.fit.newton import minimise
 from scaling_nb.fit.objective import Objective
 from scaling_nb.fit.problem import evaluate, make_problem, values
 from scaling_nb.laws import ChinchillaLaw, Constraints
@@ -84,7 +85,7 @@ def test_only_the_first_bound_met_holds_a_step():
     made = replace(problem()[0], lower=np.zeros(2), upper=np.full(2, np.inf))
     z, target = np.array([[1.0, 1.0]]), np.array([[-2.0, -1.0]])
     gradient = np.einsum("sij,sj->si", matrix, z - target)
-    step, slope, _ = _step(made, z, gradient, matrix, matrix, np.ones(1))
+    step, slope, _ = damped_step(made, State(z, np.ones(1), gradient, matrix, matrix), np.ones(1))
     np.testing.assert_allclose(z + step, [[0.0, 0.8]], atol=1e-12)
     assert slope[0] < 0
 

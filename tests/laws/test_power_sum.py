@@ -20,18 +20,19 @@ def design(seed: int, n: int = 30) -> dict[str, np.ndarray]:
 def test_non_negative_least_squares_by_cases_agrees_with_scipy(seed, size):
     rng = np.random.default_rng(seed)
     basis, y = rng.standard_normal((12, size)), rng.standard_normal(12)
-    cost, best = non_negative((basis.T @ basis)[:, :, None], (basis.T @ y)[:, None], [None] * size)
+    found = non_negative((basis.T @ basis)[:, :, None], (basis.T @ y)[:, None], [None] * size)
     expected, rest = nnls(basis, y)
-    np.testing.assert_allclose(best[:, 0], expected, atol=1e-10)
-    assert cost[0] + y @ y == pytest.approx(rest**2, abs=1e-9)
+    np.testing.assert_allclose(found.coefficients()[0], expected, atol=1e-10)
+    assert found.cost[0] + y @ y == pytest.approx(rest**2, abs=1e-9)
 
 
 def test_held_coefficients_stay():
     rng = np.random.default_rng(3)
     basis = np.abs(rng.standard_normal((20, 3)))
     y = basis @ [1.0, 2.0, 3.0]
-    _, best = non_negative((basis.T @ basis)[:, :, None], (basis.T @ y)[:, None], [None, 2.0, None])
-    np.testing.assert_allclose(best[:, 0], [1.0, 2.0, 3.0], rtol=1e-9)
+    held = [None, 2.0, None]
+    found = non_negative((basis.T @ basis)[:, :, None], (basis.T @ y)[:, None], held)
+    np.testing.assert_allclose(found.coefficients()[0], [1.0, 2.0, 3.0], rtol=1e-9)
 
 
 def testlocal_minima_come_lowest_first_and_edges_count():
