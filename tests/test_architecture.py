@@ -54,7 +54,7 @@ ROOMS: dict[str, set[str]] = {
               "cost", "metering"},
     "api": {"plan", "sweep", "store", "executors", "fit", "plots", "records", "errors", "training"},
     "checks": {"training", "plan", "plots", "records", "errors"},
-    "classroom": {"fit", "laws", "plots", "records", "recordings", "ui", "errors"},
+    "classroom": {"events", "fit", "laws", "plots", "records", "recordings", "ui", "errors"},
     "quickstart": {"api", "datasets", "models", "plan", "sweep", "training", "plots", "errors",
                    "executors"},
     "ui": {"plan", "sweep", "store", "events", "executors", "training", "fit", "plots", "laws",
