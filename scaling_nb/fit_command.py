@@ -42,6 +42,7 @@ _OPTIONS = (
     (r"\b(Fit|fit|use|Use) DataConstrainedLaw", r"\1 --law data-constrained"),
     (r"\b(Fit|fit|use|Use) ChinchillaLaw", r"\1 --law chinchilla"),
     (r"\b(Fit|fit|use|Use) PowerLaw", r"\1 --law power-law"),
+    (r"See fit\.warnings", "See the fit's notes above"),
     (r" ?`runs\.exclusions` lists them all\.", " --out DIR writes a report that lists them all."),
 )
 

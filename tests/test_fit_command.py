@@ -126,6 +126,7 @@ def test_what_can_only_fail_later_is_refused_before_the_fit(csv, capsys, wrong):
         ("or hold a parameter with fixed=.", "or hold a parameter with --fix NAME=VALUE."),
         ("If a run diverged, runs.exclude(ids, reason='diverged').",
          "If a run diverged, --exclude RUN_ID."),
+        ("See fit.warnings before", "See the fit's notes above before"),
         ("pass flops='counted' to use", "pass --flops counted to use"),
         ("Bring them to one: runs.with_convention('total'), or",
          "Bring them to one: --convention total, or"),

@@ -108,6 +108,7 @@ def game_view(game: Game) -> widgets.VBox:
     def show_truth(submission: Submission) -> None:
         for part in (commit, n, cost, choice):
             part.disabled = True
+        choice.value = min(max(submission.n_params, 10**choice.min), 10**choice.max)
         verdict = game.reveal()
         message.value = f"<b>{escape(plain(str(verdict)))}</b>{_line_to_send(submission)}"
         truth.show(verdict.plot())
@@ -175,7 +176,8 @@ def _line_to_send(submission: Submission) -> str:
     name = f"{submission.student or 'no name'}.csv"
     return (
         "<p>Your line for the lecturer, to copy into a form or a chat, or "
-        f'<a download="{escape(name)}" href="data:text/csv;base64,{coded}">to save as a file</a>:'
+        f'<a download="{escape(name)}" href="data:text/csv;base64,{coded}" '
+        'style="color:inherit;text-decoration:underline">to save as a file</a>:'
         f"<br><code style='user-select:all;white-space:pre-wrap'>{escape(submission.line)}</code>"
         "</p>"
     )

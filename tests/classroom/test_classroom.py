@@ -388,6 +388,7 @@ def test_the_panel_follows_what_python_does():
     game.commit(1e9)
     assert parts["commit"].disabled
     assert parts["buy"].disabled
+    assert parts["choice"].value == pytest.approx(1e9)
     assert "score" in parts["message"].value
     assert game.submission.line in parts["message"].value
     assert "download=" in parts["message"].value
