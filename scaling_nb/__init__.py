@@ -52,6 +52,7 @@ _HOME = {
     "SweepStatus": "sweep",
     "TooFewRunsError": "errors",
     "TrainPanel": "ui",
+    "UnknownLawError": "errors",
     "backtest": "fit",
     "compare": "fit",
     "coordinate_check": "checks",
@@ -116,6 +117,7 @@ __all__ = [
     "SweepStatus",
     "TooFewRunsError",
     "TrainPanel",
+    "UnknownLawError",
     "backtest",
     "compare",
     "coordinate_check",
@@ -183,6 +185,7 @@ if TYPE_CHECKING:  # so that type checkers and editors see the names too
         StoreError as StoreError,
         SweepError as SweepError,
         TooFewRunsError as TooFewRunsError,
+        UnknownLawError as UnknownLawError,
     )
     from .executors import (
         RayExecutor as RayExecutor,

@@ -28,12 +28,15 @@ QUICKSTART = "quickstart"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one subcommand; returns the exit status. Errors of this package print as sentences."""
     options = _parser().parse_args(arguments)
-    warnings.showwarning = lambda message, *_, **__: print(f"note: {message}", file=sys.stderr)
+    words = getattr(options, "words", str)
+    warnings.showwarning = lambda message, *_, **__: print(
+        f"note: {words(str(message))}", file=sys.stderr
+    )
     try:
         status: int = options.run(options)
         return status
     except (ScalingError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {words(str(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nstopped. What was trained is kept: run it again to go on.", file=sys.stderr)

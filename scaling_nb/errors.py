@@ -10,7 +10,8 @@
     ├── StoreError       (OSError)        the run store cannot be read or written
     ├── RunsError        (ValueError)     a table of runs that cannot be read
     └── FitError         (ValueError)     a law that cannot be fitted to these runs
-        └── TooFewRunsError               fewer runs, sizes or budgets than the law has parameters
+        ├── TooFewRunsError               fewer runs, sizes or budgets than the law has parameters
+        └── UnknownLawError  (KeyError)   a name under which no law is published
 
     ScalingWarning       (UserWarning)    goes on, but the person should know
 """
@@ -50,6 +51,14 @@ class FitError(ScalingError, ValueError):
 
 class TooFewRunsError(FitError):
     """Fewer runs, sizes or budgets than the law needs."""
+
+
+class UnknownLawError(FitError, KeyError):
+    """No law is published under that name."""
+
+    def __str__(self) -> str:
+        # A KeyError would show its sentence in quotes.
+        return Exception.__str__(self)
 
 
 class ScalingWarning(UserWarning):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import math
+import re
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +25,33 @@ _LAWS: Mapping[str, Callable[[], Law]] = {
     "kaplan": KaplanLaw,
     "power-law": PowerLaw,
 }
+
+# What a sentence tells a Python user to call, and the option that does it here.
+_OPTIONS = (
+    (r"columns=\{'(\w+)': 'your column'\}", r"--columns \1=YOUR_HEADER"),
+    (r"columns=\{'(\w+)': '([^']*)'\}", r"--columns \1=\2"),
+    (r"fixed=\{'(\w+)': \.\.\.\}", r"--fix \1=VALUE"),
+    (r"\bfixed=", "--fix NAME=VALUE"),
+    (r"runs\.exclude\(ids, reason=[^)]*\)", "--exclude RUN_ID"),
+    (r"runs\.with_convention\(['\"](\w+)['\"]\)", r"--convention \1"),
+    (r"\bobjective='([\w-]+)'", r"--objective \1"),
+    (r"\bflops='(\w+)'", r"--flops \1"),
+    (r"\bmax_tokens\b", "--max-tokens"),
+    (r"\b(use|Use|prefer) fit_law(, which needs none)?", r"\1 Approach 3"),
+    (r"\bfit_law\b", "Approach 3"),
+    (r"\b(Fit|fit|use|Use) DataConstrainedLaw", r"\1 --law data-constrained"),
+    (r"\b(Fit|fit|use|Use) ChinchillaLaw", r"\1 --law chinchilla"),
+    (r"\b(Fit|fit|use|Use) PowerLaw", r"\1 --law power-law"),
+    (r"See fit\.warnings", "See the fit's notes above"),
+    (r" ?`runs\.exclusions` lists them all\.", " --out DIR writes a report that lists them all."),
+)
+
+
+def in_options(text: str) -> str:
+    """Return a sentence of the fits with the option in place of what to call in Python."""
+    for pattern, words in _OPTIONS:
+        text = re.sub(pattern, words, text)
+    return text
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -66,19 +96,20 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="write report.html, allocation.csv and fit.json"
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, words=in_options)
 
 
 def run(options: argparse.Namespace) -> int:
     """Fit, print and write what the options ask for; return the exit status."""
     if not options.runs.is_file():
         raise RunsError(f"there is no file {options.runs}. Give the path of a CSV of runs.")
+    _check(options)
     runs = RunTable.from_csv(options.runs, columns=dict(options.columns) or None)
     if options.convention:
         runs = runs.with_convention(options.convention)
     if options.exclude:
         runs = runs.exclude(options.exclude, reason="excluded on the command line")
-    print(f"{runs!r}\n")
+    print(f"{in_options(repr(runs))}\n")
     law = _LAWS[options.law]()
     if not law.answers_allocation and (options.max_tokens or options.inference_tokens):
         raise FitError(
@@ -95,13 +126,13 @@ def run(options: argparse.Namespace) -> int:
         bootstrap=options.bootstrap,
         seed=options.seed,
     )
-    print(f"{fit}\n")
+    print(f"{in_options(str(fit))}\n")
     isoflop = _isoflop(runs, options)
     if isoflop is not None:
-        print(f"{isoflop}\n")
+        print(f"{in_options(str(isoflop))}\n")
     tested = _backtest(runs, law, options.objective, fixed)
     if tested is not None:
-        print(f"{tested}\n")
+        print(f"{in_options(str(tested))}\n")
     answers: list[Allocation] = []
     if law.answers_allocation:
         answers = _answers(fit, isoflop, options)
@@ -113,6 +144,29 @@ def run(options: argparse.Namespace) -> int:
     if options.out:
         _write(options, runs, fit, isoflop, table, tested)
     return 0
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Refuse, before the fit takes its time, what could only fail after it."""
+    asked = {
+        "--target": options.target or [],
+        "--max-tokens": [] if options.max_tokens is None else [options.max_tokens],
+        "--inference-tokens": [options.inference_tokens] if options.inference_tokens else [],
+    }
+    for name, values in asked.items():
+        for value in values:
+            if not (math.isfinite(value) and value > 0):
+                raise FitError(f"{name} is {value:g}, but must be a positive number, such as 1e21.")
+    if options.out:
+        try:
+            options.out.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=options.out):
+                pass
+        except OSError as error:
+            raise FitError(
+                f"nothing can be written to --out {options.out}: {error.strerror}. Name a folder "
+                "of your own."
+            ) from None
 
 
 def _assignment(text: str) -> tuple[str, str]:
@@ -157,16 +211,32 @@ def _answers(
             max_tokens=options.max_tokens,
             inference_tokens=options.inference_tokens or 0.0,
         )
-        print(f"{answer}\n")
+        print(f"{in_options(str(answer))}\n")
         answers.append(answer)
         limited = options.max_tokens or options.inference_tokens
         if isoflop is not None and isoflop.trends is not None and not limited:
             other = isoflop.allocate(target)
-            print(
-                f"Approach 2 says N {other.n_params:.3g}, D {other.n_tokens:.3g}, "
-                f"loss {other.loss:.4g} at the same C.\n"
-            )
+            print(f"{_second_opinion(other, isoflop.status)}\n")
     return answers
+
+
+def _second_opinion(other: Allocation, status: str) -> str:
+    """Return Approach 2's answer in a sentence, with its intervals and its doubt."""
+
+    def said(name: str, value: str) -> str:
+        low, high = other.intervals.get(name, (math.nan, math.nan))
+        if not math.isfinite(low + high):
+            return f"{value} (no interval)"
+        return f"{value} ({100 * other.level:.0f} %: {low:.3g} to {high:.3g})"
+
+    text = (
+        f"Approach 2 says N {said('n_params', f'{other.n_params:.3g}')}, "
+        f"D {said('n_tokens', f'{other.n_tokens:.3g}')}, "
+        f"loss {said('loss', f'{other.loss:.4g}')} at the same C."
+    )
+    if status == "converged":
+        return text
+    return f"{text} Doubt it: it is {status.replace('_', '-')}, for the reasons given above."
 
 
 def _table(fit: LawFit, answers: Sequence[Allocation]) -> pd.DataFrame:

@@ -176,6 +176,8 @@ def read_frame(
     if first_line is not None:
         places = [f"line {i + first_line}" for i in frame.index]
     complaints = _mark_unusable(columns, "excluded" in names, places)
+    if "seed" not in names:
+        notes += _number_seeds(columns)
     doubts = check_units(columns)
     extra = {
         f"given_{c}" if c in ALIASES else c: frame[c].to_numpy()
@@ -192,16 +194,15 @@ def read_frame(
 
 def _complete(columns: Columns, frame: pd.DataFrame, names: Mapping[str, str]) -> list[str]:
     """Fill in the columns that the table lacks; return what was assumed."""
-    import pandas as pd
-
     notes = []
     missing = [known for known in UNITS if known not in columns]
     if "loss" in missing or len(missing) > 1:
         lacking = " and ".join(f"{known} ({UNITS[known]})" for known in missing if known != "C")
+        wanted = next(known for known in missing if known != "C")
         raise RunsError(
             f"the table has no column for {lacking}. Its columns are "
             f"{', '.join(map(str, frame.columns)) or 'none'}. Rename one, or pass "
-            f"columns={{{missing[0]!r}: 'your column'}}."
+            f"columns={{{wanted!r}: 'your column'}}."
         )
     if missing:
         known = missing[0]
@@ -220,15 +221,24 @@ def _complete(columns: Columns, frame: pd.DataFrame, names: Mapping[str, str]) -
     columns["run_id"] = _unique_ids(columns["run_id"])
     finished = np.isin(np.char.lower(columns["status"].astype(str)), list(_FINISHED))
     columns["status"][finished] = "finished"
-    keys = ["N", "D", "budget", "lr", "unique_tokens"]
-    cells = pd.DataFrame({key: columns[key] for key in keys}).groupby(keys, dropna=False)
-    repeats = cells.cumcount().to_numpy()
-    if "seed" not in names and repeats.any():
-        columns["seed"] = repeats.astype(float)
-        notes.append(
-            f"{np.count_nonzero(repeats)} row(s) repeat another's N and D, and count as seeds."
-        )
     return notes
+
+
+def _number_seeds(columns: Columns) -> list[str]:
+    """Give rows that repeat another's N and D a seed; what does not count is no seed."""
+    import pandas as pd
+
+    keys = ["N", "D", "budget", "lr", "unique_tokens"]
+    counts = columns["excluded"] == ""
+    cells = pd.DataFrame({key: columns[key][counts] for key in keys}).groupby(keys, dropna=False)
+    repeats = cells.cumcount().to_numpy()
+    if not repeats.any():
+        return []
+    seeds = np.full(len(counts), math.nan)
+    seeds[counts] = repeats
+    columns["seed"] = seeds
+    n = np.count_nonzero(repeats)
+    return [f"{n} row(s) repeat another's N and D as read, and count as seeds."]
 
 
 def _unique_ids(ids: NDArray[Any]) -> NDArray[Any]:

@@ -55,7 +55,7 @@ ROOMS: dict[str, set[str]] = {
     "api": {"plan", "sweep", "store", "events", "executors", "fit", "plots", "records", "errors",
             "training"},
     "checks": {"training", "plan", "plots", "records", "errors"},
-    "classroom": {"fit", "laws", "plots", "records", "recordings", "ui", "errors"},
+    "classroom": {"events", "fit", "laws", "plots", "records", "recordings", "ui", "errors"},
     "quickstart": {"api", "datasets", "models", "plan", "sweep", "training", "plots", "errors",
                    "executors"},
     "ui": {"plan", "sweep", "store", "events", "executors", "training", "fit", "plots", "laws",

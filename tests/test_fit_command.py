@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pandas as pd
 import pytest
 
 import scaling_nb as snb
 from scaling_nb.__main__ import main
+from scaling_nb.fit_command import in_options
 from scaling_nb.simulation import IsoFlopDesign, RandomDesign
 
 LAW = snb.published["besiroglu_2024"]
@@ -100,12 +102,70 @@ def test_other_laws_answer(law, tmp_path, capsys):
         (["{csv}", "--convention", "matmul"], "n_matmul"),
         (["{csv}", "--law", "data-constrained"], "no run repeats its data"),
         (["{csv}", "--law", "power-law", "--max-tokens", "1e9"], "divides no budget"),
-        (["{csv}", "--target", "-1"], "must be a positive"),
+        (["{csv}", "--target", "-1"], "--target is -1, but must be a positive"),
+        (["{csv}", "--out", "{csv}/x"], "nothing can be written to --out"),
     ],
 )
 def test_mistakes_are_sentences(csv, capsys, arguments, message):
     assert main(["fit", *(a.format(csv=csv) for a in arguments)]) == 1
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("wrong", [["--target", "1e21", "-1"], ["--out", "{csv}/x"]])
+def test_what_can_only_fail_later_is_refused_before_the_fit(csv, capsys, wrong):
+    assert main(["fit", str(csv), *(a.format(csv=csv) for a in wrong)]) == 1
+    assert "alpha" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("said", "here"),
+    [
+        ("or pass columns={'loss': 'your column'}.", "or pass --columns loss=YOUR_HEADER."),
+        ("with columns={'N': 'params'}, or", "with --columns N=params, or"),
+        ("or hold E with fixed={'E': ...}.", "or hold E with --fix E=VALUE."),
+        ("or hold a parameter with fixed=.", "or hold a parameter with --fix NAME=VALUE."),
+        ("If a run diverged, runs.exclude(ids, reason='diverged').",
+         "If a run diverged, --exclude RUN_ID."),
+        ("See fit.warnings before", "See the fit's notes above before"),
+        ("pass flops='counted' to use", "pass --flops counted to use"),
+        ("Bring them to one: runs.with_convention('total'), or",
+         "Bring them to one: --convention total, or"),
+        ("`budget`, or use fit_law, which needs none.", "`budget`, or use Approach 3."),
+    ],
+)  # fmt: skip
+def test_remedies_are_options(said, here):
+    assert in_options(said) == here
+
+
+def test_an_unknown_header_is_remedied_by_the_option(tmp_path, capsys):
+    path = tmp_path / "runs.csv"
+    path.write_text("N,D,perplex\n1e6,1e8,3.1\n")
+    assert main(["fit", str(path)]) == 1
+    assert "--columns loss=YOUR_HEADER" in capsys.readouterr().err
+
+
+def test_an_excluded_row_is_no_seed(tmp_path, capsys):
+    path = tmp_path / "runs.csv"
+    frame = snb.simulate(LAW, RandomDesign(n_runs=30), 0.003, 0).to_frame()[["N", "D", "loss"]]
+    twice = pd.concat([frame, frame.iloc[:3]])
+    twice["status"] = ["finished"] * 32 + ["failed"]
+    twice.to_csv(path, index=False)
+    with pytest.warns(snb.ScalingWarning, match="left out of every fit"):
+        runs = snb.RunTable.from_csv(path)
+    assert "2 row(s) repeat" in repr(runs)
+    assert sorted(set(runs.column("seed"))) == [0.0, 1.0]
+
+
+def test_approach_2_says_its_interval_and_its_doubt(csv, tmp_path, capsys):
+    main(["fit", str(csv), "--target", "1e21", "--bootstrap", "200"])
+    (line,) = [x for x in capsys.readouterr().out.splitlines() if "Approach 2 says" in x]
+    assert re.search(r"N \S+ \(90 %: \S+ to \S+\), D \S+ \(90 %: ", line)
+    assert "Doubt" not in line
+    noisy = tmp_path / "noisy.csv"
+    snb.simulate(LAW, IsoFlopDesign(budgets=(1e18, 3e18), n_sizes=5), 0.03, 1).to_csv(noisy)
+    main(["fit", str(noisy), "--target", "1e21", "--bootstrap", "200"])
+    (line,) = [x for x in capsys.readouterr().out.splitlines() if "Approach 2 says" in x]
+    assert "Doubt it: it is ill-conditioned" in line
 
 
 def test_a_malformed_option_is_explained(csv, capsys):

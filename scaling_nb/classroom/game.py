@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import PlanError
+from ..events import Signal
 from ..records import Run, RunTable
 from .submission import Submission
 from .verdict import Verdict, judge, tokens_at
@@ -33,6 +34,11 @@ class Classroom:
         really trained and costs what that took, the target is the largest budget that was
         recorded, and the truth is what was measured there. Empty: a hidden law.
 
+    Attributes
+    ----------
+    changed : Signal
+        Sends the game after each purchase and after the commitment.
+
     Examples
     --------
     >>> game = Classroom("monday", purse=1e19)
@@ -54,6 +60,7 @@ class Classroom:
         self.seed, self.student, self.recorded = str(seed), student, recorded
         self.purse, self.target = self._world.purse, self._world.target
         self.submission: Submission | None = None
+        self.changed: Signal[Classroom] = Signal()
         self._bought: list[Run] = []
 
     @property
@@ -82,7 +89,7 @@ class Classroom:
         """
         if self.submission is not None:
             raise PlanError("you have committed: no more runs. Start a new Classroom to play on.")
-        n, d = float(n_params), float(n_tokens)
+        n, d = _number("n_params", n_params), _number("n_tokens", n_tokens)
         if not (n >= 1 and d >= 1 and np.isfinite(n * d)):
             raise PlanError(f"N = {n:g} and D = {d:g} must both be at least 1.")
         run = self._world.draw(n, d, len(self._bought), {run.run_id for run in self._bought})
@@ -92,7 +99,12 @@ class Classroom:
                 "left. Choose fewer parameters or fewer tokens."
             )
         self._bought.append(run)
+        self.changed.send(self)
         return run
+
+    def sizes(self, cost: float) -> tuple[float, float]:
+        """Return the smallest and the largest N that a run of `cost` FLOP can have."""
+        return self._world.sizes(cost)
 
     def commit(self, n_params: float, loss: float = float("nan")) -> Submission:
         """Commit to a model size for :attr:`target`, and perhaps to the loss it will reach.
@@ -100,12 +112,13 @@ class Classroom:
         Raises
         ------
         PlanError
-            If N is below 1, or something was committed before.
+            If N or the loss is no number, N is below 1, or something was committed before.
         """
         if self.submission is not None:
             raise PlanError("you have committed already. reveal() shows the truth.")
-        if not (np.isfinite(n_params) and n_params >= 1):
-            raise PlanError(f"n_params is {n_params}, but must be a number of at least 1.")
+        n, predicted = _number("n_params", n_params), _number("loss", loss)
+        if not (np.isfinite(n) and n >= 1):
+            raise PlanError(f"n_params is {n:g}, but must be a number of at least 1.")
         self.submission = Submission(
             student=self.student,
             seed=self.seed,
@@ -114,10 +127,11 @@ class Classroom:
             spent=self.spent,
             n_runs=len(self._bought),
             target=self.target,
-            n_params=float(n_params),
-            n_tokens=tokens_at(self._world.truth, self.target, float(n_params)),
-            loss=float(loss),
+            n_params=n,
+            n_tokens=tokens_at(self._world.truth, self.target, n),
+            loss=predicted,
         )
+        self.changed.send(self)
         return self.submission
 
     def reveal(self) -> Verdict:
@@ -143,3 +157,15 @@ class Classroom:
             f"<Classroom {self.seed}: {len(self._bought)} runs, {self.left:.3g} of "
             f"{self.purse:.3g} FLOP left; predict for {self.target:.3g} FLOP>"
         )
+
+
+def _number(name: str, value: object) -> float:
+    """Return a number; text that looks like one is refused, as NumPy would refuse it later."""
+    if isinstance(value, str | bytes):
+        raise PlanError(
+            f"{name} is {value!r}, which is text, but must be a number. Leave the quotes out."
+        )
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise PlanError(f"{name} is {value!r}, but must be a number, such as 1e9.") from None

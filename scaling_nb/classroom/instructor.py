@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import warnings
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..errors import PlanError
+from ..errors import PlanError, ScalingWarning
 from ..fit import LawFit
-from .submission import Submission, read_submissions
+from .collecting import Line, collect
+from .standings import Standings, table
+from .submission import Submission
 from .verdict import Verdict, judge
 from .worlds import World, world
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
-    Source = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | pd.DataFrame
+    from .collecting import Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,73 +46,69 @@ class Instructor:
         """The hidden law."""
         return self._world.truth
 
-    def verdicts(self, submissions: Source) -> tuple[Verdict, ...]:
-        """Return the verdict on each student of this game, best first.
+    def read(self, submissions: Source) -> Standings:
+        """Return the verdict on each student of this game, and what was left out; never raises.
 
         Parameters
         ----------
         submissions : path, sequence of paths, or DataFrame
-            CSV files as :meth:`Submission.to_csv` writes them. A student's last line counts.
+            Files with the lines of :class:`Submission`, or folders of such ``.csv`` and ``.txt``
+            files. A student's last line counts.
+        """
+        game = self._world
+        found = collect(submissions, seed=str(self.seed), purse=game.purse, recorded=self.recorded)
+        judged = [judge(self._submission(student, line)) for student, line in found.lines]
+        ranked = sorted(judged, key=lambda verdict: -verdict.score)
+        return Standings(verdicts=tuple(ranked), left_out=found.left_out)
+
+    def _submission(self, student: str, line: Line) -> Submission:
+        game, n_params, n_runs = self._world, line.number("n_params"), line.number("n_runs")
+        return Submission(
+            student=student,
+            seed=str(self.seed),
+            recorded=self.recorded,
+            purse=game.purse,
+            spent=line.number("spent"),
+            n_runs=int(n_runs) if 0 <= n_runs < float("inf") else 0,
+            target=game.target,
+            n_params=n_params,
+            n_tokens=float(game.truth.flops.tokens(game.target, n_params)),
+            loss=line.number("loss"),
+        )
+
+    def verdicts(self, submissions: Source) -> tuple[Verdict, ...]:
+        """Return the verdict on each student of this game, best first.
+
+        Takes what :meth:`read` does.
 
         Raises
         ------
         PlanError
-            If none belongs to this game: another seed, purse or recording.
+            If no line belongs to this game; says what was found instead.
 
         Warns
         -----
         ScalingWarning
-            Of lines that hold no choice, which are left out.
+            Of each file and line that is left out.
         """
-        frame = read_submissions(submissions)
-        game = self._world
-        ours = frame[
-            (frame["seed"] == str(self.seed))
-            & (frame["purse"] == game.purse)
-            & (frame["recorded"] == self.recorded)
-        ]
-        if not len(ours):
-            raise PlanError(
-                f"no submission is for seed {str(self.seed)!r} and a purse of {game.purse:g} "
-                f"FLOP. There are seeds {', '.join(sorted(set(frame['seed'])))}."
-            )
-        ours = ours.drop_duplicates("student", keep="last")
-        found = [
-            judge(
-                Submission(
-                    student=row["student"],
-                    seed=str(self.seed),
-                    recorded=self.recorded,
-                    purse=game.purse,
-                    spent=float(row["spent"]),
-                    n_runs=int(row["n_runs"]) if row["n_runs"] >= 0 else 0,
-                    target=game.target,
-                    n_params=float(row["n_params"]),
-                    n_tokens=float(game.truth.flops.tokens(game.target, float(row["n_params"]))),
-                    loss=float(row["loss"]),
-                )
-            )
-            for row in ours.to_dict("records")
-        ]
-        return tuple(sorted(found, key=lambda verdict: -verdict.score))
+        found = self.read(submissions)
+        if not found.verdicts:
+            raise PlanError(self.nothing(found))
+        for sentence in found.left_out:
+            warnings.warn(sentence, ScalingWarning, stacklevel=2)
+        return found.verdicts
+
+    def nothing(self, found: Standings) -> str:
+        """Return the sentences for a class of which no line counts."""
+        game = f"seed {str(self.seed)!r} and a purse of {self._world.purse:g} FLOP"
+        return " ".join([f"no submission is for {game}.", *found.left_out])
 
     def standings(self, submissions: Source) -> pd.DataFrame:
         """Return all submissions of this game with loss, regret and score, best first.
 
         Takes and raises what :meth:`verdicts` does.
         """
-        import pandas as pd
-
-        rows: list[dict[str, Any]] = [
-            {
-                **asdict(verdict.submission),
-                "reached": verdict.loss,
-                "regret": verdict.regret,
-                "score": verdict.score,
-            }
-            for verdict in self.verdicts(submissions)
-        ]
-        return pd.DataFrame(rows)
+        return table(self.verdicts(submissions))
 
     def plot(self, submissions: Source) -> go.Figure:
         """Draw the true surface with everybody's prediction and score."""

@@ -11,13 +11,17 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from ..fit import LawFit
-from ..plots.style import COLOURS, INK, axis, colour, figure, marker
+from ..plots.style import COLOURS, INK, axis, colour, figure, flop, marker
 from ..records import RunTable
 from .submission import Submission
 
 Array = NDArray[np.float64]
 _MARGIN = 3.0
 _POINTS = 60
+_MANY = 8
+"""Choices that are told apart by colour and shape; more are one muted cloud, named on hover."""
+_SHAPES = ("diamond", "square", "triangle-up", "cross", "x", "pentagon")
+_HUES = (3, 1, 5, 4, 6)
 
 
 class Judged(Protocol):
@@ -112,9 +116,9 @@ def truth_view(verdicts: Sequence[Judged]) -> TruthView:
 
 
 def draw_truth(view: TruthView) -> go.Figure:
-    """Draw iso-loss contours, the line of the target budget, the optimum, choices and runs."""
+    """Draw iso-loss contours, the line of the target budget, runs, choices and the optimum."""
     drawing = figure(
-        f"The true loss, and what was chosen for {view.target:.2g} FLOP",
+        f"The true loss, and what was chosen for {flop(view.target)} FLOP",
         axis("model size N", "parameters", log=True, values=view.n_params),
         axis("training tokens D", "tokens", log=True, values=view.n_tokens),
     )
@@ -149,24 +153,51 @@ def draw_truth(view: TruthView) -> go.Figure:
             customdata=view.run_loss,
             hovertemplate="N %{x:.3s}<br>D %{y:.3s}<br>loss %{customdata:.4f}<extra>run</extra>",
         )
+    _draw_choices(drawing, view.choices)
+    # Last, so that it lies on top; star and green are the optimum's alone.
     drawing.add_scatter(
         x=[view.best[0]],
         y=[view.best[1]],
         mode="markers",
         name="the optimum",
-        marker={"symbol": "star", "size": 16, "color": colour(2)},
+        marker={
+            "symbol": "star",
+            "size": 20,
+            "color": colour(2),
+            "line": {"width": 1.5, "color": "white"},
+        },
     )
-    for k, (name, n, d, score) in enumerate(view.choices):
+    return drawing.update_layout(
+        xaxis_range=np.log10(view.n_params[[0, -1]]), yaxis_range=np.log10(view.n_tokens[[0, -1]])
+    )
+
+
+def _draw_choices(drawing: go.Figure, choices: Sequence[tuple[str, float, float, float]]) -> None:
+    if len(choices) > _MANY:
+        names, sizes, tokens, scores = zip(*choices, strict=True)
+        drawing.add_scatter(
+            x=sizes,
+            y=tokens,
+            mode="markers",
+            name=f"{len(choices)} students",
+            marker={"symbol": "circle", "size": 9, "color": INK, "opacity": 0.55},
+            text=names,
+            customdata=scores,
+            hovertemplate="%{text} (%{customdata:.0f})<br>N %{x:.3s}<extra></extra>",
+        )
+        return
+    for k, (name, n, d, score) in enumerate(choices):
         drawing.add_scatter(
             x=[n],
             y=[d],
             mode="markers",
             name=f"{name} ({score:.0f})",
-            marker={"symbol": marker(k + 2), "size": 12, "color": colour(k + 3)},
+            marker={
+                "symbol": _SHAPES[k % len(_SHAPES)],
+                "size": 12,
+                "color": colour(_HUES[k % len(_HUES)]),
+            },
         )
-    return drawing.update_layout(
-        xaxis_range=np.log10(view.n_params[[0, -1]]), yaxis_range=np.log10(view.n_tokens[[0, -1]])
-    )
 
 
 def draw_valley(verdict: Judged) -> go.Figure:
@@ -174,7 +205,7 @@ def draw_valley(verdict: Judged) -> go.Figure:
     truth, target, mine = verdict.truth, verdict.target, verdict.submission
     n = np.geomspace(verdict.best_n_params / 30, verdict.best_n_params * 30, 120)
     drawing = figure(
-        f"The truth at {target:.2g} FLOP",
+        f"The truth at {flop(target)} FLOP",
         axis("model size N", "parameters", log=True, values=n),
         axis("loss", "nats per token"),
     )
@@ -217,7 +248,7 @@ def draw_runs(runs: RunTable) -> go.Figure:
             x=runs.N[rows],
             y=runs.L[rows],
             mode="lines+markers",
-            name=f"{np.exp(cost):.1e} FLOP",
+            name=f"{flop(float(f'{np.exp(cost):.1e}'))} FLOP",
             line={"width": 1, "color": colour(k)},
             marker={"size": 9, "color": colour(k), "symbol": marker(k)},
             customdata=runs.D[rows],

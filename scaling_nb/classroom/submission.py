@@ -1,22 +1,13 @@
-"""What a student committed to, and reading many of them from CSV files."""
+"""What a student committed to, as a line that travels."""
 
 from __future__ import annotations
 
+import csv
+import io
 import os
-import warnings
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import numpy as np
-
-from ..errors import ScalingWarning
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-_NEEDED = ("student", "seed", "purse", "n_params")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,50 +42,23 @@ class Submission:
     n_tokens: float
     loss: float
 
+    @property
+    def line(self) -> str:
+        """One line of a CSV, to be copied into a form or a chat; the lecturer's view reads it."""
+        return _csv_line(asdict(self).values())
+
     def to_csv(self, path: str | os.PathLike[str]) -> None:
-        """Append one line to a CSV of submissions; the header is written with the first."""
-        import pandas as pd
-
+        """Append the line to a CSV of submissions; a header is written before the first."""
         new = not Path(path).exists()
-        pd.DataFrame([asdict(self)]).to_csv(path, mode="a", header=new, index=False)
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(f"{HEADER}\n{self.line}\n" if new else f"{self.line}\n")
 
 
-def read_submissions(
-    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | pd.DataFrame,
-) -> pd.DataFrame:
-    """Return all usable rows of CSV files as text and numbers; names the rows that are not.
+def _csv_line(cells: Iterable[object]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="").writerow(cells)
+    return text.getvalue()
 
-    Warns
-    -----
-    ScalingWarning
-        Of rows without a student's choice of at least one parameter, which are left out.
-    """
-    import pandas as pd
 
-    if isinstance(source, pd.DataFrame):
-        frame = source.copy()
-    else:
-        paths = [source] if isinstance(source, str | os.PathLike) else source
-        frame = pd.concat(
-            [pd.read_csv(path, dtype=str, on_bad_lines="warn") for path in paths], ignore_index=True
-        )
-    for name in (*_NEEDED, "recorded", "spent", "n_runs", "loss"):
-        if name not in frame:
-            frame[name] = "" if name in ("student", "seed", "recorded") else np.nan
-    for name in ("purse", "spent", "n_runs", "n_params", "loss"):
-        frame[name] = pd.to_numeric(frame[name], errors="coerce")
-    for name in ("student", "seed", "recorded"):
-        frame[name] = frame[name].fillna("").astype(str)
-    good = np.isfinite(frame["n_params"]) & (frame["n_params"] >= 1) & np.isfinite(frame["purse"])
-    if not good.all():
-        whose = ", ".join(
-            f"{row + 1} ({frame['student'].iloc[row] or 'no name'})"
-            for row in np.flatnonzero(~good)
-        )
-        warnings.warn(
-            f"submissions left out, for want of a number as n_params and purse: rows {whose}.",
-            ScalingWarning,
-            stacklevel=3,
-        )
-    usable: pd.DataFrame = frame[good]
-    return usable
+FIELDS = tuple(field.name for field in fields(Submission))
+HEADER = ",".join(FIELDS)

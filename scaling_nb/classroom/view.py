@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import base64
+from collections.abc import Callable, Sequence
 from html import escape
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import ipywidgets as widgets
 import numpy as np
 
 from ..errors import ScalingError
+from ..events import Signal
+from ..plots.style import count, flop
 from ..records import Run, RunTable
+from ..ui.controls import CSS
 from ..ui.live_chart import LiveChart
-from .pictures import draw_runs
+from ..ui.wording import plain
+from .pictures import draw_runs, draw_truth, truth_view
+from .standings import Standings, table
+from .submission import HEADER, Submission
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Game(Protocol):
@@ -21,11 +31,14 @@ class Game(Protocol):
     purse: float
     target: float
     recorded: str
+    submission: Submission | None
+    changed: Signal[Any]
 
     @property
     def runs(self) -> RunTable: ...
     @property
     def left(self) -> float: ...
+    def sizes(self, cost: float) -> tuple[float, float]: ...
     def buy(self, n_params: float, n_tokens: float) -> Run: ...
     def commit(self, n_params: float, loss: float = float("nan")) -> Any: ...
     def reveal(self) -> Any: ...
@@ -34,15 +47,15 @@ class Game(Protocol):
 class Judge(Protocol):
     """What the lecturer's view asks of an instructor."""
 
-    def standings(self, submissions: Any) -> Any: ...
-    def plot(self, submissions: Any) -> Any: ...
+    def read(self, submissions: Any) -> Standings: ...
+    def nothing(self, found: Standings) -> str: ...
 
 
 def game_view(game: Game) -> widgets.VBox:
     """Return the game's panel; its parts have names in ``panel.parts``.
 
     Size and cost are chosen, and the tokens follow: so runs fall into groups of equal cost, which
-    is what an IsoFLOP fit compares.
+    is what an IsoFLOP fit compares. The panel follows the game, also where Python buys or commits.
     """
     shares = (0.01, 0.02, 0.05, 0.1, 0.2) if not game.recorded else (1 / 32, 1 / 16, 1 / 8, 1 / 4)
     cost = widgets.Dropdown(
@@ -54,6 +67,7 @@ def game_view(game: Game) -> widgets.VBox:
     n = _log_slider("parameters N", center, center - 1.5, center + 2)
     buy = widgets.Button(description="Train this model", button_style="primary")
     purse = widgets.HTML()
+    trouble = widgets.HTML()
     runs = widgets.HTML()
     chart = LiveChart("your runs: loss against model size", draw_runs(game.runs), height=380)
     middle = np.log10(np.sqrt(game.target / 120))
@@ -63,99 +77,161 @@ def game_view(game: Game) -> widgets.VBox:
     truth = LiveChart("the true loss surface", height=420)
     truth.layout.display = "none"
 
+    def price() -> float:
+        return float(cost.value) * game.purse
+
     def tokens() -> float:
-        return float(cost.value * game.purse / (6 * n.value))
+        return price() / (6.0 * float(n.value))
 
     def refresh(_: Any = None) -> None:
-        price = cost.value * game.purse
-        over = " <b>more than is left</b>" if price > game.left * (1 + 1e-9) else ""
+        over = " <b>more than is left</b>" if price() > game.left * (1 + 1e-9) else ""
         purse.value = (
-            f"{tokens():.2e} tokens, {tokens() / n.value:.3g} a parameter, for {price:.2e} "
-            f"FLOP{over}. Left: {game.left:.2e} of {game.purse:.2e}."
+            f"{count(n.value)} parameters, {count(tokens())} tokens, {tokens() / n.value:.3g} a "
+            f"parameter, for {flop(price())} FLOP{over}. Left: {flop(max(game.left, 0.0))} of "
+            f"{flop(game.purse)}."
         )
-        buy.disabled = bool(over)
+        buy.disabled = bool(over) or game.submission is not None
 
-    def show_runs() -> None:
-        table = game.runs.to_frame()[["run_id", "N", "D", "C", "loss"]]
-        runs.value = table.to_html(index=False, float_format="{:.4g}".format) if len(table) else ""
-        chart.show(draw_runs(game.runs))
-        chart.layout.display = "" if len(table) else "none"
+    def new_cost(_: Any = None) -> None:
+        _bound(n, *game.sizes(price()))
+        refresh()
 
-    def show_truth() -> None:
-        for part in (buy, commit, n, cost, choice):
+    def show(_: Any = None) -> None:
+        bought = game.runs
+        runs.value = _runs_table(bought) if len(bought) else ""
+        chart.show(draw_runs(bought))
+        chart.layout.display = "" if len(bought) else "none"
+        refresh()
+        if game.submission is not None and not commit.disabled:
+            show_truth(game.submission)
+
+    def show_truth(submission: Submission) -> None:
+        for part in (commit, n, cost, choice):
             part.disabled = True
+        choice.value = min(max(submission.n_params, 10**choice.min), 10**choice.max)
         verdict = game.reveal()
-        message.value = f"<b>{verdict}</b>"
+        message.value = f"<b>{escape(plain(str(verdict)))}</b>{_line_to_send(submission)}"
         truth.show(verdict.plot())
         truth.layout.display = ""
 
-    def on_buy(_: Any) -> None:
-        _attempt(message, lambda: game.buy(n.value, tokens()))
-        show_runs()
-        refresh()
-
-    def on_commit(_: Any) -> None:
-        if _attempt(message, lambda: game.commit(choice.value)):
-            show_truth()
-
-    for part in (n, cost):
-        part.observe(refresh, "value")
-    buy.on_click(on_buy)
-    commit.on_click(on_commit)
-    refresh()
-    show_runs()
+    n.observe(refresh, "value")
+    cost.observe(new_cost, "value")
+    buy.on_click(lambda _: _attempt(trouble, lambda: game.buy(n.value, tokens())))
+    commit.on_click(lambda _: _attempt(message, lambda: game.commit(choice.value)))
+    game.changed.connect(show)
+    new_cost()
+    show()
     question = widgets.HTML(
-        f"<b>How large a model for {game.target:.2e} FLOP?</b> That is "
+        f"<b>How large a model for {flop(game.target)} FLOP?</b> That is "
         f"{game.target / game.purse:.3g} times your purse; you can say it once."
     )
-    panel = widgets.VBox(
-        [cost, n, purse, buy, runs, chart, question, choice, commit, message, truth]
-    )
-    panel.parts = {
+    parts = {
         "cost": cost,
         "n": n,
+        "purse": purse,
         "buy": buy,
+        "trouble": trouble,
+        "runs": runs,
         "chart": chart,
+        "question": question,
         "choice": choice,
         "commit": commit,
         "message": message,
         "truth": truth,
     }
-    if getattr(game, "submission", None) is not None:
-        show_truth()
-    return panel
+    return _panel(parts)
 
 
 def instructor_view(instructor: Judge, submissions: Any) -> widgets.VBox:
     """Return standings and all predictions on the true surface; a button reads the files anew."""
-    table, message = widgets.HTML(), widgets.HTML()
+    standings, message = widgets.HTML(), widgets.HTML()
     chart = LiveChart("everybody's prediction on the true loss surface", height=460)
     again = widgets.Button(description="Read again", button_style="primary")
 
     def read(_: Any = None) -> None:
-        def show() -> None:
-            frame = instructor.standings(submissions)
-            columns = ["student", "n_params", "n_runs", "spent", "reached", "regret", "score"]
-            table.value = frame[columns].to_html(index=False, float_format="{:.4g}".format)
-            chart.show(instructor.plot(submissions))
-
-        _attempt(message, show)
+        found = instructor.read(submissions)
+        told = found.left_out if found.verdicts else [instructor.nothing(found)]
+        message.value = "".join(f"<p>⚠ {escape(plain(sentence))}</p>" for sentence in told)
+        standings.value = _standings_table(table(found.verdicts)) if found.verdicts else ""
+        if found.verdicts:
+            chart.show(draw_truth(truth_view(found.verdicts)))
+        chart.layout.display = "" if found.verdicts else "none"
 
     again.on_click(read)
     read()
-    panel = widgets.VBox([again, message, table, chart])
-    panel.parts = {"again": again, "table": table, "chart": chart, "message": message}
+    return _panel({"again": again, "message": message, "table": standings, "chart": chart})
+
+
+def _panel(parts: dict[str, widgets.Widget]) -> widgets.VBox:
+    panel = widgets.VBox([widgets.HTML(f"<style>{CSS}</style>"), *parts.values()])
+    panel.add_class("snb-panel")
+    panel.parts = parts
     return panel
 
 
-def _attempt(message: widgets.HTML, action: Callable[[], Any]) -> bool:
+def _line_to_send(submission: Submission) -> str:
+    """Return the student's line to copy, and as a file to save: the kernel's disk is its own."""
+    text = f"{HEADER}\n{submission.line}\n"
+    coded = base64.b64encode(text.encode()).decode()
+    name = f"{submission.student or 'no name'}.csv"
+    return (
+        "<p>Your line for the lecturer, to copy into a form or a chat, or "
+        f'<a download="{escape(name)}" href="data:text/csv;base64,{coded}" '
+        'style="color:inherit;text-decoration:underline">to save as a file</a>:'
+        f"<br><code style='user-select:all;white-space:pre-wrap'>{escape(submission.line)}</code>"
+        "</p>"
+    )
+
+
+def _runs_table(runs: RunTable) -> str:
+    rows = [
+        (run.run_id, count(run.N), count(run.D), flop(run.C), f"{run.loss:.4f}") for run in runs
+    ]
+    return _table(("run", "N", "D", "C (FLOP)", "loss"), rows)
+
+
+def _standings_table(frame: pd.DataFrame) -> str:
+    rows = [
+        (
+            row["student"],
+            count(row["n_params"]),
+            str(row["n_runs"]),
+            flop(row["spent"]) if np.isfinite(row["spent"]) else "",
+            f"{row['reached']:.4f}",
+            flop(row["regret"]),
+            f"{row['score']:.1f}",
+        )
+        for row in frame.to_dict("records")
+    ]
+    return _table(("student", "N", "runs", "spent", "reached", "regret (FLOP)", "score"), rows)
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    def line(kind: str, cells: Sequence[str]) -> str:
+        return f"<tr>{''.join(f'<{kind}>{escape(cell)}</{kind}>' for cell in cells)}</tr>"
+
+    body = "".join(line("td", row) for row in rows)
+    return (
+        '<div style="overflow:auto;max-height:26em"><table>'
+        f"<thead>{line('th', heads)}</thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def _attempt(message: widgets.HTML, action: Callable[[], Any]) -> None:
+    message.value = ""
     try:
         action()
     except (ScalingError, OSError) as error:
-        message.value = f"⚠ {escape(str(error))}"
-        return False
-    message.value = ""
-    return True
+        message.value = f"⚠ {escape(plain(str(error)))}"
+
+
+def _bound(slider: widgets.FloatLogSlider, low: float, high: float) -> None:
+    """Give a slider new ends; in the order that never lets the lower pass the upper."""
+    ends = float(np.log10(low)) + 1e-9, float(np.log10(high)) - 1e-9
+    if ends[0] > slider.max:
+        slider.max, slider.min = ends[1], ends[0]
+    else:
+        slider.min, slider.max = ends
 
 
 def _log_slider(label: str, at: float, low: float, high: float) -> widgets.FloatLogSlider:

@@ -44,6 +44,9 @@ class World(Protocol):
     def measured(self) -> RunTable | None:
         """Runs that were really trained at the target."""
 
+    def sizes(self, cost: float) -> tuple[float, float]:
+        """Return the smallest and the largest N that a run of `cost` FLOP can have."""
+
     def draw(self, n: float, d: float, number: int, bought: Container[str]) -> Run:
         """Return the run that N parameters and D tokens buy, as the `number`-th purchase."""
 
@@ -70,6 +73,11 @@ class Simulated:
     def measured(self) -> RunTable | None:
         """None: nothing is trained."""
         return None
+
+    def sizes(self, cost: float) -> tuple[float, float]:
+        """Return √(C / 6r) at the largest and at the smallest ratio r of D to N."""
+        low, high = (float(np.sqrt(cost / (6.0 * ratio))) for ratio in RATIOS[::-1])
+        return low, high
 
     def draw(self, n: float, d: float, number: int, bought: Container[str]) -> Run:
         """Draw one loss.
@@ -128,6 +136,16 @@ class Recorded:
     def measured(self) -> RunTable | None:
         """The runs at the target."""
         return _real(self.name)[3]
+
+    def sizes(self, cost: float) -> tuple[float, float]:
+        """Return the ends of what is near enough, in N and in C / 6N, to a recorded run."""
+        runs = _real(self.name)[0]
+        n, same = np.array([run.N for run in runs]), [cost / (6.0 * run.D) for run in runs]
+        low, high = np.maximum(n, same) / NEAR, np.minimum(n, same) * NEAR
+        near = low <= high
+        if not near.any():
+            return float(n.min()), float(n.max())
+        return float(low[near].min()), float(high[near].max())
 
     def draw(self, n: float, d: float, number: int, bought: Container[str]) -> Run:
         """Return the nearest recorded run that was not bought yet; its seed is a matter of luck.

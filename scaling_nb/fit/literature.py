@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..errors import FitError
+from ..errors import FitError, UnknownLawError
 from ..flops import Convention
 from ..laws.published import FRONTIERS, SURFACES, PublishedFrontier, PublishedSurface
 from .allocation import Allocation
@@ -155,6 +155,9 @@ class Literature(Mapping[str, Any]):
         }
 
     def __getitem__(self, name: str) -> Any:
+        if name not in self._laws:
+            known = ", ".join(self._laws)
+            raise UnknownLawError(f"no law is published as {name!r}. There are: {known}.")
         return self._laws[name]
 
     def __iter__(self) -> Iterator[str]:

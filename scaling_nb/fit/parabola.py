@@ -85,9 +85,17 @@ class IsoFlopMinimum:
         if self.status != "optimum":
             return ""
         lo, hi = self.intervals.get("n_params", (np.nan, np.nan))
-        low = "?" if lo == 0 else f"{lo:.3g}"
-        high = "?" if np.isinf(hi) else f"{hi:.3g}"
-        return f"{self.n_params:.3g}" + ("" if np.isnan(lo) else f" ({low} to {high})")
+        if np.isnan(lo):
+            return f"{self.n_params:.3g}"
+        if lo == 0 and np.isinf(hi):
+            span = "no bound on either side"
+        elif lo == 0:
+            span = f"no lower bound, up to {hi:.3g}"
+        elif np.isinf(hi):
+            span = f"from {lo:.3g}, no upper bound"
+        else:
+            span = f"{lo:.3g} to {hi:.3g}"
+        return f"{self.n_params:.3g} ({span})"
 
     def parabola(self, n_params: Array) -> Array:
         """Return c0 + c1·x + c2·x², x = ln(N / center), nats per token, shape of `n_params`."""

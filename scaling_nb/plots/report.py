@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -21,7 +22,7 @@ from .curves import plot_curves
 from .diagnostics import plot_residuals
 from .frontier import plot_frontier
 from .isoflop import plot_isoflop
-from .style import count
+from .style import count, measure
 from .surface import plot_surface
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ h1 { font-size: 1.6rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; border: 0; }
 th, td { padding: .25rem .7rem; text-align: right; border: 0; border-bottom: 1px solid #8884; }
 pre { overflow-x: auto; }
+.whole { white-space: nowrap; }
 footer { margin-top: 3rem; color: #767676; font-size: .85rem; }
 """
 
@@ -111,7 +113,7 @@ def _section(heading: str, parts: Sequence[Part]) -> str:
 
 def _part(part: Part) -> str:
     if isinstance(part, str):
-        return f"<p>{escape(part)}</p>\n"
+        return f"<p>{_whole(escape(part))}</p>\n"
     if isinstance(part, Notes):
         if not part.sentences:
             return ""
@@ -123,8 +125,17 @@ def _part(part: Part) -> str:
         return f"{figure}\n"
     if hasattr(part, "to_html"):
         table: str = part.to_html(index=False, float_format=lambda value: f"{value:.4g}", border=0)
-        return f'<div class="table">{table}</div>\n'
-    return f'<div class="table">{part._repr_html_()}</div>\n'
+        return f'<div class="table">{_whole(table)}</div>\n'
+    return f'<div class="table">{_whole(part._repr_html_())}</div>\n'
+
+
+_NUMBER = r"-?\d[\d.,]*(?:e[+-]?\d+)?(?: [kMBT])?"
+_INTERVAL = re.compile(rf"{_NUMBER} \((?:\d+ %: )?{_NUMBER} to {_NUMBER}\)")
+
+
+def _whole(html: str) -> str:
+    """Return a text in which a number and its interval stay on one line."""
+    return _INTERVAL.sub(r'<span class="whole">\g<0></span>', html)
 
 
 def answer_sentence(answer: Allocation) -> str:
@@ -138,7 +149,7 @@ def answer_sentence(answer: Allocation) -> str:
     d = said("n_tokens", count(answer.n_tokens), count)
     text = f"For C = {answer.compute:.3g} FLOP: N = {n} parameters, D = {d} tokens"
     if np.isfinite(answer.loss):
-        text += f", loss {said('loss', f'{answer.loss:.3f}', lambda v: f'{v:.3f}')}"
+        text += f", loss {said('loss', measure(answer.loss), measure)}"
     if answer.extrapolation > 1:
         text += f"; that is {answer.extrapolation:.3g} times the largest run"
     return text + "."
@@ -151,19 +162,13 @@ def allocation_table(fit: MakesTables, budgets: Sequence[float] | None = None) -
     table = fit.chinchilla_table(budgets)
     shown: dict[str, list[str]] = {"C (FLOP)": [f"{c:.3g}" for c in table["C"]]}
     for name, head in _HEADS.items():
-        show = _three_digits if name in ("loss", "tokens_per_param") else count
+        show = measure if name in ("loss", "tokens_per_param") else count
         ends = [table.get(f"{name}_{end}", table[name] * np.nan) for end in ("low", "high")]
         shown[head] = [
             f"{show(value)} ({show(low)} to {show(high)})" if np.isfinite(low) else show(value)
             for value, low, high in zip(table[name], *ends, strict=True)
         ]
     return pd.DataFrame(shown)
-
-
-def _three_digits(value: float) -> str:
-    if value >= 1000:
-        return f"{value:,.0f}"
-    return f"{value:.3g}" if value >= 10 else f"{value:.3f}"
 
 
 def fit_report(

@@ -12,7 +12,11 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#9
 """Okabe & Ito 2008, told apart by colour-blind readers; the yellow is darkened for white paper."""
 MARKERS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "pentagon", "star")
 INK = "#767676"
-"""Grey of text and axes: contrast 4.5 on white and 4.1 on the notebook's dark background."""
+"""Grey of lines on paper that may be light or dark: contrast 4.5 on white and 4.1 on the notebook's
+dark background; no grey has much more on both."""
+PAPER, TEXT = "#ffffff", "#444444"
+"""A figure that stands alone has paper of its own: it cannot know the theme around it, and no one
+ink is dark enough on white and light enough on black. The live charts know, and replace both."""
 GRID = "rgba(128,128,128,0.22)"
 
 MAX_DRAWN = 5000
@@ -87,9 +91,9 @@ def figure(title: str, x: dict[str, Any], y: dict[str, Any]) -> go.Figure:
             "title": {"text": title, "font": {"size": 15}, "x": 0, "xref": "paper"},
             "xaxis": x,
             "yaxis": y,
-            "font": {"color": INK, "size": 12},
-            "paper_bgcolor": "rgba(0,0,0,0)",
-            "plot_bgcolor": "rgba(0,0,0,0)",
+            "font": {"color": TEXT, "size": 12},
+            "paper_bgcolor": PAPER,
+            "plot_bgcolor": PAPER,
             "colorway": list(COLOURS),
             "legend": {"bgcolor": "rgba(0,0,0,0)", "font": {"size": 11}},
             "margin": {"l": 70, "r": 20, "t": 45, "b": 55},
@@ -123,3 +127,12 @@ def count(value: float) -> str:
         if scale <= abs(value) < 1e15:
             return f"{value / scale:.3g} {letter}"
     return f"{value:.3g}"
+
+
+def measure(value: float) -> str:
+    """Return a loss or a ratio: three decimals, or three digits where those would show nothing."""
+    if not 0.1 <= abs(value) < 1e6:
+        return f"{value:.3g}"
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.3g}" if abs(value) >= 10 else f"{value:.3f}"

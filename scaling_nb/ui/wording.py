@@ -9,7 +9,7 @@ from html import escape
 import numpy as np
 
 from ..fit import Allocation, FitWarning
-from ..plots.style import count, flop
+from ..plots.style import count, flop, measure
 from ..records import RunTable
 from .analysis import Analysis
 
@@ -80,7 +80,7 @@ def answer_html(analysis: Analysis | None) -> str:
     return (
         f"{head}<b>N = {count(a.n_params)}</b> parameters{_span(a, 'n_params')}, "
         f"<b>D = {count(a.n_tokens)}</b> tokens{_span(a, 'n_tokens')}, "
-        f"loss <b>{a.loss:.3f}</b>{_span(a, 'loss')}, "
+        f"loss <b>{measure(a.loss)}</b>{_span(a, 'loss')}, "
         f"<b>{a.tokens_per_param:.3g}</b> tokens per parameter"
     )
 
@@ -90,7 +90,7 @@ def _span(answer: Allocation, name: str) -> str:
     if not math.isfinite(low + high):
         return ""
     if name == "loss":
-        return f" ({low:.3f}–{high:.3f})"
+        return f" ({measure(low)}–{measure(high)})"
     return f" ({count(low)}–{count(high)})"
 
 

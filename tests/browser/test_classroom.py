@@ -34,13 +34,20 @@ def test_a_student_buys_commits_and_sees_the_truth(lab):
     lab.page.wait_for_selector("b:has-text('score')")
     lab.page.wait_for_function(CONTOURS, arg=1, timeout=60_000)
     assert lab.python("print(game.submission.n_runs)") == "3"
+    with lab.page.expect_download() as saved:
+        lab.page.locator("a:has-text('to save as a file')").click()
+    assert saved.value.suggested_filename == "Ada.csv"
+    line = lab.python("print(game.submission.line)")
+    assert saved.value.path().read_text(encoding="utf-8").splitlines()[1] == line
 
     lab.save()
-    lab.write(GAME + "game.commit(1e9)", LECTURER)
+    lab.write(GAME, "game.buy(1e8, 1e9); game.commit(1e9)", LECTURER)
     lab.server.shut_kernels_down()
     lab.open()
     lab.run_all()
     lab.page.wait_for_selector("td:has-text('Ada')", timeout=60_000)
-    lab.page.wait_for_function(CONTOURS, arg=1, timeout=60_000)
+    # The panel follows what the next cell bought and committed: its truth is the second surface.
+    lab.page.wait_for_selector("td:has-text('run-1')")
+    lab.page.wait_for_function(CONTOURS, arg=2, timeout=60_000)
     assert lab.outside == []
     assert lab.errors == []

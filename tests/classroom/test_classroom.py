@@ -1,4 +1,6 @@
+import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -149,24 +151,26 @@ def test_standings_are_graded_from_the_choice_not_from_what_the_file_says(tmp_pa
         game.submission.to_csv(path)
     frame = pd.read_csv(path)
     assert len(frame) == 4
-    table = Instructor(42).standings(path)
+    with pytest.warns(snb.ScalingWarning, match="the last counts: Bo"):
+        table = Instructor(42).standings(path)
     assert table["student"].tolist() == ["Ann", "Bo", "Cy"]
     assert table["score"].iloc[0] == pytest.approx(100)
     assert table["n_params"].iloc[1] == pytest.approx(2 * best)
     assert table["score"].is_monotonic_decreasing
-    assert len(Instructor(42).standings([path, path])) == 3
+    with pytest.warns(snb.ScalingWarning, match="the last counts: Bo"):
+        assert len(Instructor(42).standings([path, path])) == 3
     # Another's target, D or a broken line decide nothing.
-    frame = frame.astype(object)
+    frame = frame.drop_duplicates("student", keep="last").reset_index(drop=True).astype(object)
     frame["target"], frame["n_tokens"] = 1.0, 1.0
     frame.loc[len(frame)] = {"student": "Eve", "seed": "42", "purse": 1e19, "n_params": np.nan}
     forged = tmp_path / "forged.csv"
     frame.to_csv(forged, index=False)
     forged.write_text(forged.read_text() + "Max,42,,1e19,nonsense,1,1,many,1,1\n")
-    with pytest.warns(snb.ScalingWarning, match=r"rows 5 \(Eve\), 6 \(Max\)"):
+    with pytest.warns(snb.ScalingWarning, match=r"line 5 of forged\.csv \(Eve\), line 6 of"):
         checked = Instructor(42).standings(forged)
     assert checked["score"].tolist() == table["score"].tolist()
     assert set(checked["target"]) == {1e21}
-    with pytest.raises(snb.PlanError, match="seeds 42"):
+    with pytest.raises(snb.PlanError, match="another word, '42'"):
         Instructor(43).standings(path)
 
 
@@ -256,7 +260,7 @@ def test_the_verdict_draws_the_surface_with_runs_optimum_and_choice():
     game.buy(1e8, 1e9)
     game.commit(1e9)
     verdict = game.reveal()
-    surface, budget, runs, optimum, mine = verdict.plot().data
+    surface, budget, runs, mine, optimum = verdict.plot().data
     assert surface.type == "contour"
     k, j = 11, 40
     assert surface.z[j][k] == pytest.approx(
@@ -293,3 +297,140 @@ def test_the_instructor_sees_all_predictions_on_the_surface(tmp_path):
     assert "Cy" in panel.parts["table"].value
     missing = Instructor(42).view(tmp_path / "nothing.csv")
     assert "nothing.csv" in missing.parts["message"].value
+
+
+def line_of(student, n_params, word="42", **options):
+    game = Classroom(word, student=student, **options)
+    return game.commit(n_params)
+
+
+def test_what_can_be_read_is_shown_and_the_rest_is_said_once(tmp_path, recwarn):
+    line_of("Ann", 1e10).to_csv(tmp_path / "ann.csv")
+    line_of("Bo", 2e10).to_csv(tmp_path / "subs.csv")
+    line_of("Cy", 2e10, word="43").to_csv(tmp_path / "subs.csv")
+    line_of("Di", 2e10, purse=1e18).to_csv(tmp_path / "subs.csv")
+    (tmp_path / "empty.csv").write_text("")
+    names = ("ann.csv", "subs.csv", "missing.csv", "empty.csv")
+    panel = Instructor(42).view([tmp_path / name for name in names])
+    assert [name in panel.parts["table"].value for name in ("Ann", "Bo", "Cy", "Di")] == [
+        True, True, False, False,
+    ]  # fmt: skip
+    told = panel.parts["message"].value
+    for words in ("There is no file", "missing.csv", "empty.csv has no line of a submission",
+                  "of another word, &#x27;43&#x27;: line 3 of subs.csv (Cy)",
+                  "of another purse, 1e18 FLOP: line 4 of subs.csv (Di)"):  # fmt: skip
+        assert told.count(words) == 1
+    assert "Errno" not in told
+    assert not recwarn.list
+    nothing = Instructor(42).view([])
+    assert "No file was named" in nothing.parts["message"].value
+    assert nothing.parts["chart"].layout.display == "none"
+    assert nothing.parts["table"].value == ""
+    assert "seeds ." not in Instructor(42).view([tmp_path / "empty.csv"]).parts["message"].value
+
+
+def test_a_folder_of_files_of_copied_lines_and_of_a_forms_answers_is_read(tmp_path):
+    line_of("Ann", 1e10).to_csv(tmp_path / "Ann.csv")
+    (tmp_path / "chat.txt").write_text(
+        f"{line_of('Bo', 2e10).line}\n\n{line_of('Cy, the 2nd', 3e10).line}\n", encoding="utf-8"
+    )
+    quoted = line_of("Di", 4e10).line
+    (tmp_path / "form.csv").write_text(f'Timestamp,Your line\n11:02,"{quoted}"\n')
+    found = Instructor(42).read(tmp_path)
+    assert {v.submission.student for v in found.verdicts} == {"Ann", "Bo", "Cy, the 2nd", "Di"}
+    assert found.left_out == ()
+
+
+def test_students_without_a_name_are_told_apart(tmp_path):
+    for n_params in (1e10, 2e10):
+        line_of("", n_params).to_csv(tmp_path / "subs.csv")
+    panel = Instructor(42).view(tmp_path / "subs.csv")
+    assert "no name 1" in panel.parts["table"].value
+    assert "no name 2" in panel.parts["table"].value
+    drawn = [trace.name for trace in Instructor(42).plot(tmp_path / "subs.csv").data]
+    assert not any("your choice" in name for name in drawn)
+
+
+def test_many_students_are_one_muted_cloud_under_the_optimum(tmp_path):
+    for k in range(40):
+        line_of(f"s{k}", 1e10 * 1.02**k).to_csv(tmp_path / "subs.csv")
+    *_, cloud, optimum = Instructor(42).plot(tmp_path / "subs.csv").data
+    assert (cloud.name, len(cloud.x)) == ("40 students", 40)
+    assert set(cloud.text) == {f"s{k}" for k in range(40)}
+    assert optimum.name == "the optimum"
+    few = Instructor(42).plot(pd.read_csv(tmp_path / "subs.csv").head(8)).data
+    looks = [(t.marker.symbol, t.marker.color) for t in few[2:]]
+    assert len(set(looks)) == len(looks) == 9
+    assert not {"star", "circle"} & {symbol for symbol, _ in looks[:-1]}
+    assert looks[-1][1] not in {hue for _, hue in looks[:-1]}
+
+
+def test_numbers_and_tables_are_written_as_elsewhere(tmp_path):
+    line_of("Ann", 1e8).to_csv(tmp_path / "subs.csv")
+    panel = Instructor(42).view(tmp_path / "subs.csv")
+    assert "border=" not in panel.parts["table"].value
+    assert "snb-panel" in panel._dom_classes
+    assert "e+" not in panel.parts["table"].value
+    game = Classroom(42)
+    shown = game.view().parts
+    game.buy(1e8, 1e9)
+    game.commit(1e9)
+    for name in ("purse", "question", "runs"):
+        assert "e+" not in shown[name].value
+
+
+def test_the_panel_follows_what_python_does():
+    game = Classroom(42, student="Ada")
+    parts = game.view().parts
+    game.buy(1e8, 1e9)
+    assert "run-1" in parts["runs"].value
+    assert "Left: 9.4e18" in parts["purse"].value
+    game.commit(1e9)
+    assert parts["commit"].disabled
+    assert parts["buy"].disabled
+    assert parts["choice"].value == pytest.approx(1e9)
+    assert "score" in parts["message"].value
+    assert game.submission.line in parts["message"].value
+    assert "download=" in parts["message"].value
+
+
+def test_a_refusal_stands_where_the_click_was():
+    game = Classroom(5, purse=1e15)
+    parts = game.view().parts
+    parts["n"].value = 1e6
+    game.buy = lambda *_: (_ for _ in ()).throw(snb.PlanError("refused"))
+    parts["buy"].click()
+    assert "refused" in parts["trouble"].value
+    assert parts["message"].value == ""
+
+
+@pytest.mark.parametrize("recorded", ["", "stdlib-gpt"])
+def test_the_sliders_ends_can_be_bought(recorded):
+    for share in (1 / 32, 1 / 8) if recorded else (0.01, 0.2):
+        for end in ("min", "max"):
+            game = Classroom(5, recorded=recorded)
+            parts = game.view().parts
+            parts["cost"].value = share
+            parts["n"].value = 10 ** getattr(parts["n"], end)
+            parts["buy"].click()
+            assert parts["trouble"].value == ""
+            assert len(game.runs) == 1
+
+
+def test_text_is_no_number():
+    game = Classroom(5)
+    with pytest.raises(snb.PlanError, match="'1e9', which is text"):
+        game.commit("1e9")
+    with pytest.raises(snb.PlanError, match="loss is None, but must be a number"):
+        game.commit(1e9, None)
+    with pytest.raises(snb.PlanError, match="which is text"):
+        game.buy("1e8", 1e9)
+    assert game.submission is None
+
+
+def test_the_lesson_leaves_what_a_lecturer_collects_alone():
+    lesson = Path(__file__).parents[2] / "notebooks" / "06_classroom.ipynb"
+    cells = json.loads(lesson.read_text(encoding="utf-8"))["cells"]
+    code = "".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    assert "unlink" not in code
+    assert "submissions.csv" not in code

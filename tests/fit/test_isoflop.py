@@ -375,3 +375,19 @@ def test_three_diverged_runs_in_three_slices_are_all_named():
     assert note.run_ids == ("sim-0003", "sim-0017", "sim-0030")
     assert "loss 13.1 at C = 3e+18" in note.message
     assert fit.status != "converged"
+
+
+@pytest.mark.parametrize(
+    ("ends", "words"),
+    [
+        ((2e3, 5.78e3), "4.52e+03 (2e+03 to 5.78e+03)"),
+        ((0.0, 5.78e3), "4.52e+03 (no lower bound, up to 5.78e+03)"),
+        ((2e3, np.inf), "4.52e+03 (from 2e+03, no upper bound)"),
+        ((0.0, np.inf), "4.52e+03 (no bound on either side)"),
+    ],
+)
+def test_an_open_interval_is_said_in_words(ends, words):
+    minimum = snb.fit_isoflop(noisy(), bootstrap=0).minima[0]
+    changed = {"n_params": 4520.0, "intervals": {"n_params": ends}}
+    shown = dataclasses.replace(minimum, status="optimum", **changed)
+    assert shown.n_params_text == words

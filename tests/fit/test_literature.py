@@ -115,3 +115,10 @@ def test_a_published_power_law_shows_itself():
     html = frontier._repr_html_()
     assert frontier.name in html
     assert "<b>" in html
+
+
+def test_an_unknown_name_lists_those_there_are():
+    with pytest.raises(KeyError, match=r"no law is published as 'chinchilla'\. There are: .*besi"):
+        snb.published["chinchilla"]
+    assert "chinchilla" not in snb.published
+    assert snb.published.get("chinchilla") is None

@@ -26,7 +26,7 @@ from scaling_nb.plots import (
     residuals,
     surface_view,
 )
-from scaling_nb.plots.style import COLOURS, INK, count, log_ticks, marker
+from scaling_nb.plots.style import COLOURS, INK, PAPER, count, log_ticks, marker, measure
 from scaling_nb.simulation import IsoFlopDesign, RandomDesign, simulate_curves
 
 LAW = snb.published["besiroglu_2024"]
@@ -65,6 +65,22 @@ def test_text_and_colours_are_readable_on_light_and_dark(paper):
 
     assert contrast(INK) > 4.0
     assert min(contrast(colour) for colour in COLOURS) > 2.2
+
+
+def test_a_figure_alone_brings_its_paper_so_that_its_text_is_read_in_any_theme(law):
+    layout = snb.plots.plot_residuals(law).layout
+    assert layout.paper_bgcolor == layout.plot_bgcolor == PAPER
+    ink, paper = luminance(layout.font.color), luminance(PAPER)
+    assert (paper + 0.05) / (ink + 0.05) > 7
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [(3.6341, "3.634"), (0.00041234, "0.000412"), (50222, "50,222"), (45.13, "45.1"), (0, "0"),
+     (3.2e9, "3.2e+09")],
+)  # fmt: skip
+def test_a_loss_is_never_written_as_nothing(value, words):
+    assert measure(value) == words
 
 
 def test_colours_and_markers_are_told_apart():
@@ -116,7 +132,7 @@ def test_a_budget_without_minimum_has_no_star_and_open_markers(iso):
     assert lonely.marker.symbol.endswith("-open")
     assert drawing.layout.xaxis.type == "log"
     assert "parameters" in drawing.layout.xaxis.title.text
-    assert drawing.layout.paper_bgcolor == "rgba(0,0,0,0)"
+    assert drawing.layout.paper_bgcolor == PAPER
 
 
 @pytest.mark.parametrize("quantity", ["n_params", "n_tokens", "loss", "tokens_per_param"])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -112,3 +113,20 @@ def test_a_sweep_report_draws_the_stored_curves(iso, runs):
     assert runs.run_ids[0] in page
     assert "Loss while training" in page
     assert "Sweep" in without_library(sweep_report(iso, {}, None, title="Sweep"))
+
+
+def test_a_number_and_its_interval_stay_on_one_line(iso):
+    page = without_library(fit_report(iso.runs, [iso], target=1e21))
+    table = allocation_table(iso)
+    cells = [cell for name in list(table)[1:] for cell in table[name]]
+    assert any("(" in cell for cell in cells)
+    for cell in cells:
+        assert "(" not in cell or f'<span class="whole">{cell}</span>' in page
+    assert re.search(r"N = <span class=\"whole\">", page)
+    assert ".whole { white-space: nowrap; }" in page
+
+
+def test_an_interval_below_a_thousandth_is_not_nothing(iso):
+    answer = replace(iso.allocate(1e21), loss=3.1e-4)
+    answer = replace(answer, intervals={**answer.intervals, "loss": (2.9e-4, 3.4e-4)})
+    assert "loss 0.00031 (0.00029 to 0.00034)" in answer_sentence(answer)
