@@ -198,7 +198,7 @@ def drags(lab: Lab, times: int) -> None:
         """async (times) => {
           const took = [], answer = document.querySelector('.snb-answer');
           const handle = [...document.querySelectorAll('.snb-slider input')]
-            .find((input) => input.labels[0].textContent === 'α');
+            .find((input) => input.labels[0].textContent.startsWith('α'));
           const chart = document.querySelectorAll('.snb-chart')[1];
           handle.focus();
           for (let k = 0; k < times; k++) {

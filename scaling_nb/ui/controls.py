@@ -52,7 +52,8 @@ CSS = """
 .snb-panel :focus-visible { outline: 2px solid #0072B2; outline-offset: 1px; }
 .snb-panel .widget-label { color: var(--jp-ui-font-color1); }
 .snb-slider { display: flex; align-items: center; gap: 8px; height: 28px; margin: 2px; }
-.snb-slider label { white-space: nowrap; }
+.snb-slider label { white-space: nowrap; display: flex; align-items: center; gap: 8px; flex: 1;
+  min-width: 0; }
 .snb-slider input { flex: 1; min-width: 60px; accent-color: #0072B2; cursor: pointer; }
 .snb-slider output { min-width: 3.4em; font-variant-numeric: tabular-nums; }
 .snb-slider output:empty { display: none; }

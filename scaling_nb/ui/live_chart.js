@@ -230,12 +230,8 @@ function layoutOf(state, view, colours, height, lassos = 0) {
 }
 
 
-let unique = 0;
-
 function control(bar, text, input, change) {
   const label = document.createElement("label");
-  input.id = `snb-chart-${unique++}`;
-  label.htmlFor = input.id;
   label.textContent = text;
   label.style.cssText = "display:inline-flex;gap:.35em;align-items:center";
   input.addEventListener("input", () => change(input));

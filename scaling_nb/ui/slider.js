@@ -1,7 +1,5 @@
 // A slider that says only what a person did. See slider.py for the other end.
 
-let unique = 0;
-
 function words(model) {
   const value = model.get("value");
   const digits = model.get("digits") || 3;
@@ -13,15 +11,19 @@ function words(model) {
 
 function render({ model, el }) {
   const make = (tag, props) => Object.assign(document.createElement(tag), props);
-  const input = make("input", { type: "range", id: `snb-slider-${unique++}` });
-  const label = make("label", { htmlFor: input.id });
-  const number = make("output", { htmlFor: input.id });
+  // Named by standing in its label: every widget has this module to itself, so none could number
+  // its own part of the page.
+  const label = make("label");
+  const name = make("span");
+  const input = make("input", { type: "range" });
+  const number = make("output");
+  label.append(name, input);
   el.classList.add("snb-slider");
-  el.append(label, input, number);
+  el.append(label, number);
 
   function show() {
-    label.textContent = model.get("description");
-    label.title = input.title = model.get("tooltip");
+    name.textContent = model.get("description");
+    label.title = model.get("tooltip");
     for (const name of ["min", "max", "step"]) input[name] = model.get(name);
     const value = model.get("value");
     input.value = model.get("decades") ? Math.log10(value) : value;

@@ -33,8 +33,8 @@ def test_panels_alone_are_shown_styled_and_drawn(lab):
         "() => [...document.querySelectorAll('.snb-chart')].map((e) => e.offsetWidth)"
     )
     assert min(widths) > 300
-    nameless = "() => [...document.querySelectorAll('.snb-slider input')].filter("
-    wait(lab, f"{nameless}(e) => !e.labels[0]?.textContent).length === 0")
+    parts = "[...document.querySelectorAll('.snb-slider input, .snb-chart label input')]"
+    wait(lab, f"() => {parts}.length > 5 && {parts}.every((e) => e.labels[0]?.textContent)")
     assert lab.page.locator(".jp-OutputArea-output >> text=object at").count() == 0
     assert_clean(lab)
 
