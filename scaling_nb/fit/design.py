@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..budgets import infer_budgets
-from ..errors import FitError, TooFewRunsError
+from ..errors import FitError, TooFewRunsError, counted
 from ..laws import Constraints, DataConstrainedLaw, Law
 from ..records import RunTable
 from .compute import SIX_ND, FlopModel
@@ -57,9 +57,10 @@ def require_enough(law: Law, table: RunTable, constraints: Constraints) -> None:
     n_free = len(law.parameters) - len(constraints.fixed) - max(0, len(constraints.shared) - 1)
     if len(table) < max(n_free, 1):
         raise TooFewRunsError(
-            f"{law.name} has {n_free} free parameters, but only {len(table)} runs count. Add at "
-            f"least {n_free - len(table)} finished runs (10 or more serve better), or hold "
-            "parameters with fixed=."
+            f"{law.name} has {n_free} free parameters, but only "
+            f"{counted(len(table), 'run')} {'counts' if len(table) == 1 else 'count'}. Add at "
+            f"least {counted(n_free - len(table), 'finished run')} (10 or more serve better), or "
+            "hold parameters with fixed=."
         )
     for name, exponent in (("N", "alpha"), ("D", "beta")):
         if name not in law.inputs or not answers_both(law) or exponent in constraints.fixed:
@@ -341,9 +342,8 @@ def _repeats(table: RunTable) -> Iterator[FitWarning]:
         )
 
 
-def _count(ids: object) -> str:
-    n = len(ids)  # type: ignore[arg-type]
-    return "1 run" if n == 1 else f"{n} runs"
+def _count(ids: Sized) -> str:
+    return counted(len(ids), "run")
 
 
 def _named(ids: list[str]) -> str:
