@@ -128,8 +128,10 @@ class Analysis:
     @property
     def warnings(self) -> tuple[FitWarning, ...]:
         """What should be known before the answer is relied on."""
+        fitted = self.fit.warnings if self.fit else ()
         asked = self.answer.notes if self.answer else ()
-        return (*(self.fit.warnings if self.fit else ()), *asked)
+        # An answer repeats the doubts of its fit.
+        return (*fitted, *(note for note in asked if note not in fitted))
 
 
 def analyse(
