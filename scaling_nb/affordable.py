@@ -103,8 +103,8 @@ def nothing_feasible(
     if affordable is None:
         return (
             f"no run is feasible at any budget ({reasons}). There are "
-            f"{recipe.unique_tokens or 0:,} training tokens, without what is held out: give more "
-            f"data or a smaller batch_size, or {_LOOSEN}."
+            f"{recipe.unique_tokens or 0:,} training {recipe.unit}, without what is held out: give "
+            f"more data or a smaller batch_size, or {_LOOSEN}."
         )
     return (
         f"no run is feasible ({reasons}). {affordable.sentence(recipe.size)} For others, {_LOOSEN}."

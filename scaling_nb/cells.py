@@ -110,7 +110,7 @@ def without_twins(runs: Sequence[RunSpec]) -> tuple[tuple[RunSpec, ...], list[Sk
     return tuple(kept.values()), twins
 
 
-def warn_of_weak(runs: Sequence[RunSpec], budgets: Sequence[float]) -> None:
+def warn_of_weak(runs: Sequence[RunSpec], budgets: Sequence[float], unit: str) -> None:
     """Warn of repeated data, and of budgets with too few sizes for a minimum."""
     repeated = [run for run in runs if run.epochs > 1]
     if repeated:
@@ -121,7 +121,7 @@ def warn_of_weak(runs: Sequence[RunSpec], budgets: Sequence[float]) -> None:
         verb = "repeats" if len(repeated) == 1 else "repeat"
         warnings.warn(
             f"{len(repeated)} of {counted(len(runs), 'run')} {verb} the data ({times}). "
-            "Repeated tokens are worth less than new ones: give more data, or smaller budgets.",
+            f"Repeated {unit} are worth less than new ones: give more data, or smaller budgets.",
             ScalingWarning,
             stacklevel=3,
         )

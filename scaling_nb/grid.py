@@ -57,6 +57,8 @@ class Plannable(Protocol):
     @property
     def tokens_per_step(self) -> int: ...
     @property
+    def unit(self) -> str: ...
+    @property
     def unique_tokens(self) -> int | None: ...
     def inspect_size(self, value: int | float) -> SizeLike: ...
     def learning_rates(self, values: Sequence[int | float]) -> dict[int | float, float | None]: ...
@@ -158,9 +160,9 @@ class Bounds:
         low, high = self.tokens_per_param
         ratio = n_tokens / n_params
         if ratio < low:
-            return f"{ratio:.3g} tokens per parameter, fewer than {low:g}"
+            return f"{ratio:.3g} {recipe.unit} per parameter, fewer than {low:g}"
         if ratio > high:
-            return f"{ratio:.4g} tokens per parameter, more than {high:g}"
+            return f"{ratio:.4g} {recipe.unit} per parameter, more than {high:g}"
         unique = recipe.unique_tokens
         if unique and n_tokens / unique > self.max_epochs:
             return f"{n_tokens / unique:.3g} epochs over the data, more than {self.max_epochs:g}"

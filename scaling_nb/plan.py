@@ -214,14 +214,23 @@ class SweepPlan:
     def __repr__(self) -> str:
         lines = [
             self.summary(),
-            self.to_frame().to_string(index=False, float_format="{:.4g}".format),
+            self._shown().to_string(index=False, float_format="{:.4g}".format),
         ]
         return "\n".join([*lines, *self._notes()])
 
     def _repr_html_(self) -> str:
-        table = self.to_frame().to_html(index=False, float_format="{:.4g}".format)
+        table = self._shown().to_html(index=False, float_format="{:.4g}".format)
         notes = "".join(f"<li>{escape(note)}</li>" for note in self._notes())
         return f"<p>{escape(self.summary())}</p>{table}<ul>{notes}</ul>"
+
+    @property
+    def unit(self) -> str:
+        """What D counts, "tokens" or "samples"; "tokens" where the recipe is not at hand."""
+        return self.recipe.unit if self.recipe is not None else "tokens"
+
+    def _shown(self) -> pd.DataFrame:
+        """Return the frame as a person reads it: with the unit that D has."""
+        return self.to_frame().rename(columns={"tokens_per_param": f"{self.unit}_per_param"})
 
     def _notes(self) -> list[str]:
         return [
@@ -315,7 +324,7 @@ def plan_sweep(
     rates = recipe.learning_rates(sorted({size.value for _, size in cells}))
     runs = specs_of(recipe, cells, seeds, rates, convention, reuse)
     runs, twice = without_twins(runs)
-    warn_of_weak(runs, budgets)
+    warn_of_weak(runs, budgets, recipe.unit)
     return SweepPlan(
         runs=runs,
         budgets=budgets,

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from helpers import TinyLM, tiny_plan
+from helpers import Regressor, TinyLM, tiny_plan
 from hypothesis import given, settings, strategies as st
 
 from scaling_nb import PlanError, Recipe, ScalingWarning, SweepPlan, plan_sweep
@@ -28,7 +28,7 @@ def fake_recipe(sizes=(1, 2, 4, 8, 16, 32, 64), unique=10**12, step=100, **optio
 
     return SimpleNamespace(
         name="fake", size="k", sizes=sizes, smallest=1, schedule="wsd", recipe_id="r",
-        tokens_per_step=step, unique_tokens=unique, inspect_size=inspect_size,
+        unit="tokens", tokens_per_step=step, unique_tokens=unique, inspect_size=inspect_size,
         learning_rates=lambda values: dict.fromkeys(values, 0.01),
         can_branch=lambda n: n > 50, default_workers=2, **options,
     )  # fmt: skip
@@ -352,3 +352,17 @@ def test_a_plan_of_one_run_counts_in_words():
     assert "only 1 size is feasible at 1e+10 FLOP" in said
     assert "no size is feasible at 1e+14 FLOP" in said
     assert plan.summary().startswith("1 run of fake: k 8 at 1e+10 FLOP")
+
+
+def test_a_recipe_of_samples_is_not_told_of_tokens(tiny_recipe):
+    data = torch.utils.data.TensorDataset(torch.zeros(400, 4), torch.ones(400, 1))
+    recipe = Recipe(Regressor, size="width", sizes=[2, 3, 4, 8], dataset=data, batch_size=4,
+                    loss_fn=torch.nn.MSELoss(), optimizer={"lr": 1e-2})  # fmt: skip
+    with pytest.warns(ScalingWarning, match="Repeated samples are worth less"):
+        plan = plan_sweep(recipe, [2e5], tokens_per_param=(25.0, 1e6), max_epochs=20.0)
+    assert "samples_per_param" in repr(plan)
+    assert "samples_per_param" in plan._repr_html_()
+    assert "samples per parameter, fewer than 25" in repr(plan)
+    assert "token" not in repr(plan)
+    assert "tokens_per_param" in plan.to_frame()
+    assert tiny_recipe.unit == "tokens"

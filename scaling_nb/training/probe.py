@@ -199,8 +199,8 @@ def _warn_of_sums(model: nn.Module, loss_of: LossOf, batch: Batch) -> None:
     total = sum(halves)
     if abs(whole - total) < 1e-3 * abs(whole) and abs(whole - total / 2) > 0.1 * abs(whole):
         warnings.warn(
-            "the loss of a batch is the sum over its samples, so it grows with batch_size and is "
-            'not in nats per token. Give the mean: reduction="mean".',
+            "the loss of a batch is the sum over its samples, so it grows with batch_size. "
+            'Give the mean: reduction="mean".',
             ScalingWarning,
             stacklevel=6,
         )

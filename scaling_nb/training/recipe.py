@@ -283,6 +283,11 @@ class Recipe:
         return self.data.source.tokens_per_step
 
     @property
+    def unit(self) -> str:
+        """What D counts: "tokens", or "samples" where a sample is no sequence."""
+        return "tokens" if self.data.is_tokens or self.data.tokens_per_sample > 1 else "samples"
+
+    @property
     def unique_tokens(self) -> int | None:
         """Training tokens before anything repeats; None for a stream without end."""
         return self.data.source.unique_tokens
