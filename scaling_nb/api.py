@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import inspect
 import os
 import sys
@@ -10,7 +11,7 @@ import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -26,6 +27,7 @@ from .plan import SweepPlan, plan_sweep
 from .records import RunTable
 from .store import RunStore
 from .sweep import Sweep
+from .training.optimizers import DEFAULTS as OPTIMIZER_SETTINGS
 from .training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -141,7 +143,14 @@ def analyse(plan: SweepPlan, runs: RunTable, curves: Curves | None = None) -> Re
 
 
 def result_of(sweep: Sweep) -> Result:
-    """Fit what a sweep has finished so far."""
+    """Fit what a sweep has finished so far.
+
+    Raises
+    ------
+    SweepError
+        If that is no run: the message says why.
+    """
+    _refuse_unfinished(sweep)
     sweep.store.flush()
     curves = {run_id: sweep.store.curve(run_id) for run_id in sweep.runs.run_ids}
     return analyse(sweep.plan, sweep.runs, curves)
@@ -239,6 +248,7 @@ def find_optimal(
             )
         recipe = build_model
     else:
+        _refuse_unknown(recipe_options, known)
         recipe = Recipe(build_model, **recipe_options)
     plan = plan_sweep(recipe, compute_budgets, n_sizes, seeds, **for_plan, **(plan_options or {}))
     if not train:
@@ -246,6 +256,24 @@ def find_optimal(
     sweep = Sweep(recipe, plan, store=store, executor=executor).start()
     follow(sweep, progress=progress)
     return finished_result(sweep)
+
+
+def _refuse_unknown(options: Mapping[str, Any], of_plan: Collection[str]) -> None:
+    """Raise a `TypeError` that says where an argument belongs which nothing here takes."""
+    of_recipe = inspect.signature(Recipe).parameters
+    unknown = [name for name in options if name not in of_recipe]
+    if not unknown:
+        return
+    if settings := [name for name in unknown if name in OPTIMIZER_SETTINGS]:
+        given = ", ".join(f"{name!r}: {options[name]!r}" for name in settings)
+        be = "is a setting" if len(settings) == 1 else "are settings"
+        raise TypeError(f"{', '.join(settings)} {be} of the optimizer. Give optimizer={{{given}}}.")
+    near = difflib.get_close_matches(unknown[0], [*of_recipe, *of_plan], n=1)
+    raise TypeError(
+        f"find_optimal has no argument {unknown[0]!r}"
+        + (f"; did you mean {near[0]!r}?" if near else ".")
+        + " It takes those of Recipe and of plan_sweep."
+    )
 
 
 def finished_result(sweep: Sweep) -> Result:
@@ -256,13 +284,8 @@ def finished_result(sweep: Sweep) -> Result:
     SweepError
         If none finished.
     """
+    _refuse_unfinished(sweep)
     failures = sweep.failures
-    if len(sweep.runs) == 0:
-        reason = failures[0].message if failures else "none was trained"
-        raise SweepError(
-            f"no run finished ({reason}). sweep.failures lists them; mend the recipe and start "
-            "again."
-        )
     left = len(sweep.plan.runs) - len(sweep.runs)
     if left:
         reasons = {f"{run.status}: {run.message}" for run in failures}
@@ -275,6 +298,27 @@ def finished_result(sweep: Sweep) -> Result:
             stacklevel=3,
         )
     return result_of(sweep)
+
+
+def _refuse_unfinished(sweep: Sweep) -> None:
+    if len(sweep.runs):
+        return
+    failures = sweep.failures
+    statuses = {run.status for run in failures}
+    n = len(sweep.plan.runs)
+    if not failures:
+        raise SweepError(
+            f"no run finished yet, of {n} that are planned. Wait for some: sweep.status() says "
+            "where it stands."
+        )
+    fact, remedy = "no run finished", "mend the recipe"
+    if len(failures) == n and statuses == {"diverged"}:
+        fact = f"all {n} runs diverged" if n > 1 else "the one run diverged"
+        remedy = "lower the learning rate or mend the loss"
+    raise SweepError(
+        f"{fact} ({failures[0].message.rstrip('.')}). sweep.failures lists them; {remedy} and "
+        "start again."
+    )
 
 
 def follow(

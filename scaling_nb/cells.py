@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 
-from .errors import ScalingWarning
+from .errors import ScalingWarning, counted
 from .flops import Convention
 from .grid import (
     Bounds,
@@ -40,9 +40,10 @@ def cells_of(
     for budget, fitting in zip(budgets, fits, strict=True):
         apart = [size for size in fitting if size in spread]
         chosen = around_guess(apart, budget, window, convention)
+        outside = f"outside the {counted(window or 0, 'size')} asked for"
         cells += [(budget, size) for size in chosen]
         skipped += [
-            Skipped(size=size.value, budget=budget, reason=f"outside the {window} sizes asked for")
+            Skipped(size=size.value, budget=budget, reason=outside)
             for size in fitting
             if size not in chosen
         ]
@@ -109,7 +110,7 @@ def without_twins(runs: Sequence[RunSpec]) -> tuple[tuple[RunSpec, ...], list[Sk
     return tuple(kept.values()), twins
 
 
-def warn_of_weak(runs: Sequence[RunSpec], budgets: Sequence[float]) -> None:
+def warn_of_weak(runs: Sequence[RunSpec], budgets: Sequence[float], unit: str) -> None:
     """Warn of repeated data, and of budgets with too few sizes for a minimum."""
     repeated = [run for run in runs if run.epochs > 1]
     if repeated:
@@ -117,18 +118,20 @@ def warn_of_weak(runs: Sequence[RunSpec], budgets: Sequence[float]) -> None:
         # 1.004 epochs are no "1 epochs".
         epochs = f"{most:.2g}" if most >= 1.05 else f"{most:.3g}"
         times = f"up to {epochs} epochs" if most >= 1.005 else "by less than 1% of it"
+        verb = "repeats" if len(repeated) == 1 else "repeat"
         warnings.warn(
-            f"{len(repeated)} of {len(runs)} runs repeat the data ({times}). "
-            "Repeated tokens are worth less than new ones: give more data, or smaller budgets.",
+            f"{len(repeated)} of {counted(len(runs), 'run')} {verb} the data ({times}). "
+            f"Repeated {unit} are worth less than new ones: give more data, or smaller budgets.",
             ScalingWarning,
             stacklevel=3,
         )
     for budget in budgets:
         sizes = {run.size for run in runs if run.budget == budget}
         if len(sizes) < 3:
+            few = {0: "no size is", 1: "only 1 size is"}.get(len(sizes), "only 2 sizes are")
             warnings.warn(
-                f"only {len(sizes)} sizes are feasible at {budget:.3g} FLOP: a minimum needs at "
-                "least 3. Give more sizes, or another budget.",
+                f"{few} feasible at {budget:.3g} FLOP: a minimum needs at least 3. Give more "
+                "sizes, or another budget.",
                 ScalingWarning,
                 stacklevel=3,
             )

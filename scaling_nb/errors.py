@@ -63,3 +63,13 @@ class UnknownLawError(FitError, KeyError):
 
 class ScalingWarning(UserWarning):
     """Something the person should know, though the work goes on."""
+
+
+def counted(n: int, noun: str) -> str:
+    """Return a count in words: ``1 run``, ``2 runs``."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
+def cause(error: BaseException) -> str:
+    """Return an error's kind and message, to stand inside a sentence: without its full stop."""
+    return f"{type(error).__name__}: {error}".rstrip(".: \n")

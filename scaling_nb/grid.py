@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import operator
+import warnings
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from .cost import StepCost
-from .errors import PlanError, ScalingError
+from .errors import PlanError, ScalingError, ScalingWarning
 from .flops import Convention, ParamCounts
 
 GUESSED_TOKENS_PER_PARAM = 20.0
@@ -56,6 +56,8 @@ class Plannable(Protocol):
     def recipe_id(self) -> str: ...
     @property
     def tokens_per_step(self) -> int: ...
+    @property
+    def unit(self) -> str: ...
     @property
     def unique_tokens(self) -> int | None: ...
     def inspect_size(self, value: int | float) -> SizeLike: ...
@@ -103,8 +105,7 @@ def parse_budgets(budgets: Sequence[float] | tuple[float, float, int]) -> tuple[
             raise PlanError(f"budget {value!r} is not a positive, finite number of FLOP.")
     if isinstance(budgets, tuple) and _is_range(values):
         low, high, count = values
-        step = math.log(high / low) / (count - 1)
-        return tuple(float(f"{low * math.exp(step * i):.6g}") for i in range(int(count)))
+        return spread_budgets(low, high, int(count))
     if len(values) == 3 and min(values) <= 1000 < max(values):
         raise PlanError(
             f"compute_budgets is {budgets!r}. For a range give the tuple (low, high, count) with "
@@ -120,6 +121,12 @@ def parse_budgets(budgets: Sequence[float] | tuple[float, float, int]) -> tuple[
         ascending = ", ".join(f"{v:g}" for v in sorted(numbers))
         raise PlanError(f"compute_budgets is not ascending. Give [{ascending}].")
     return tuple(numbers)
+
+
+def spread_budgets(low: float, high: float, count: int) -> tuple[float, ...]:
+    """Return `count` > 1 budgets from `low` to `high`, FLOP, evenly in log C."""
+    step = math.log(high / low) / (count - 1)
+    return tuple(float(f"{low * math.exp(step * i):.6g}") for i in range(count))
 
 
 def _is_number(value: object) -> bool:
@@ -153,9 +160,9 @@ class Bounds:
         low, high = self.tokens_per_param
         ratio = n_tokens / n_params
         if ratio < low:
-            return f"{ratio:.3g} tokens per parameter, fewer than {low:g}"
+            return f"{ratio:.3g} {recipe.unit} per parameter, fewer than {low:g}"
         if ratio > high:
-            return f"{ratio:.4g} tokens per parameter, more than {high:g}"
+            return f"{ratio:.4g} {recipe.unit} per parameter, more than {high:g}"
         unique = recipe.unique_tokens
         if unique and n_tokens / unique > self.max_epochs:
             return f"{n_tokens / unique:.3g} epochs over the data, more than {self.max_epochs:g}"
@@ -174,16 +181,10 @@ def size_grid(
 ) -> tuple[list[SizeLike], list[Skipped]]:
     """Return the counted sizes that all budgets share, ascending in N, and those that fail."""
     own = recipe.sizes
-    values = (
-        list(dict.fromkeys(own))
-        if own is not None
-        else [v for v in SIZE_LADDER if v >= recipe.smallest]
-    )
-    if multiple is not None:
-        values = list(dict.fromkeys(max(1, round(v / multiple)) * multiple for v in values))
+    values = candidates(recipe, multiple)
     grid: list[SizeLike] = []
     skipped: list[Skipped] = []
-    for value in sorted(values):
+    for value in values:
         try:
             size = recipe.inspect_size(value)
         except ScalingError as error:
@@ -197,7 +198,48 @@ def size_grid(
     if not grid:
         reasons = "; ".join(f"{recipe.size}={s.size:g}: {s.reason}" for s in skipped[:3])
         raise PlanError(f"no size can be built ({reasons}). Give sizes= that the model accepts.")
+    _check_that_sizes_differ(recipe, grid)
     return (_thinned(grid) if own is None else grid), skipped
+
+
+def candidates(recipe: Plannable, multiple: int | None) -> list[int | float]:
+    """Return the sizes that may be tried, ascending: a person's own, else the ladder's."""
+    values: Sequence[int | float] = (
+        recipe.sizes
+        if recipe.sizes is not None
+        else [v for v in SIZE_LADDER if v >= recipe.smallest]
+    )
+    if multiple is not None:
+        values = [max(1, round(v / multiple)) * multiple for v in values]
+    return sorted(set(values))
+
+
+def _check_that_sizes_differ(recipe: Plannable, grid: Sequence[SizeLike]) -> None:
+    """Refuse sizes that all give one N, and warn where two of a person's own do."""
+    by_n: dict[int, list[int | float]] = {}
+    for size in grid:
+        by_n.setdefault(size.counts.total, []).append(size.value)
+    twins = {n: values for n, values in by_n.items() if len(values) > 1}
+    if not twins:
+        return
+    if len(by_n) == 1:
+        n, values = next(iter(twins.items()))
+        raise PlanError(
+            f"{recipe.size}={min(values):g} to {max(values):g} all give N = {n:,} parameters: the "
+            f"model does not use {recipe.size}, or not for its width or depth. Build the layers "
+            f"from {recipe.size}, or name the argument that sets the model's size in size=."
+        )
+    if recipe.sizes is not None:
+        same = "; ".join(
+            f"{recipe.size}={', '.join(f'{v:g}' for v in sorted(values))} give N = {n:,}"
+            for n, values in twins.items()
+        )
+        warnings.warn(
+            f"some sizes are the same model size: {same} parameters. A fit sees them as repeats "
+            "of one size: leave all but one of them out of sizes=.",
+            ScalingWarning,
+            stacklevel=4,
+        )
 
 
 def _thinned(grid: Sequence[SizeLike], spacing: float = GRID_SPACING) -> list[SizeLike]:
@@ -264,71 +306,6 @@ def around_guess(
     starts = range(len(fits) - window + 1)
     best = min(starts, key=lambda i: abs(math.fsum(ratios[i : i + window]) / window - target))
     return list(fits[best : best + window])
-
-
-def nothing_feasible(
-    recipe: Plannable,
-    grid: Sequence[SizeLike],
-    skipped: Sequence[Skipped],
-    bounds: Bounds,
-    convention: Convention,
-) -> str:
-    """Return why no cell is feasible, and which budgets would be."""
-    cells = [s for s in skipped if s.budget]
-    reasons = "; ".join(
-        f"{recipe.size}={s.size:g} at {s.budget:.3g} FLOP: {s.reason}" for s in cells[:3]
-    ) + (f"; and {len(cells) - 3} more" if len(cells) > 3 else "")
-    affordable = [affordable_budgets(recipe, size, bounds, convention) for size in grid]
-    ranges = [r for r in affordable if r is not None]
-    if not ranges:
-        return (
-            f"no run is feasible at any budget ({reasons}). The data has "
-            f"{recipe.unique_tokens or 0:,} tokens: loosen min_steps, tokens_per_param or "
-            "max_epochs, or give more data."
-        )
-    low, high = min(r[0] for r in ranges), max(r[1] for r in ranges)
-    return (
-        f"no run is feasible ({reasons}). Budgets from {low:.3g} to {high:.3g} FLOP are feasible "
-        "for these sizes; or loosen min_steps, tokens_per_param or max_epochs."
-    )
-
-
-def feasible_budgets(recipe: Plannable, bounds: Bounds, convention: Convention) -> str:
-    """Return which budgets are feasible for a recipe, in a sentence; empty where unknown."""
-    values = recipe.sizes or [v for v in SIZE_LADDER if v >= recipe.smallest][:_HINTED]
-    ranges = []
-    for value in values:
-        with contextlib.suppress(ScalingError):
-            size = recipe.inspect_size(value)
-            ranges.append(affordable_budgets(recipe, size, bounds, convention))
-    found = [r for r in ranges if r is not None]
-    if not found:
-        return ""
-    low, high = min(r[0] for r in found), max(r[1] for r in found)
-    return (
-        f" Budgets from {low:.3g} to {high:.3g} FLOP are feasible for {recipe.size}="
-        f"{min(values):g} to {max(values):g}."
-    )
-
-
-_HINTED = 10
-"""Sizes that are counted to say which budgets are feasible, where the recipe names none."""
-
-
-def affordable_budgets(
-    recipe: Plannable, size: SizeLike, bounds: Bounds, convention: Convention
-) -> tuple[float, float] | None:
-    """Return the least and the largest budget at which one size is feasible, or None."""
-    n = size.counts.get(convention)
-    low_ratio, high_ratio = bounds.tokens_per_param
-    least = max(bounds.min_steps * recipe.tokens_per_step, low_ratio * n)
-    most = high_ratio * n
-    if recipe.unique_tokens:
-        most = min(most, bounds.max_epochs * recipe.unique_tokens)
-    if least > most:
-        return None
-    # One batch more: D is rounded down to whole batches.
-    return (least + recipe.tokens_per_step) * size.flops_per_token, most * size.flops_per_token
 
 
 def positive_int(name: str, value: object) -> int:

@@ -15,17 +15,16 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
+from .affordable import Affordable, nothing_feasible
 from .cells import cells_of, specs_of, warn_of_uncounted, warn_of_weak, without_twins
 from .cost import CostEstimate, estimate_cost, job_compute, job_weight
-from .errors import PlanError
+from .errors import PlanError, counted
 from .flops import Convention, check_convention, six_nd
 from .grid import (
     Bounds,
     Plannable,
     Skipped,
     checked_range,
-    feasible_budgets,
-    nothing_feasible,
     parse_budgets,
     positive_int,
     positive_number,
@@ -199,24 +198,39 @@ class SweepPlan:
     def summary(self) -> str:
         """Return one line: how many runs of which sizes, budgets and compute."""
         sizes = sorted({run.size for run in self.runs})
+        budgets = sorted({run.budget for run in self.runs})
         saved = ", trunks shared" if self.reuse else ""
+        values = f"{sizes[0]:g} to {sizes[-1]:g}" if len(sizes) > 1 else f"{sizes[0]:g}"
+        spread = (
+            f"{counted(len(budgets), 'budget')} from {budgets[0]:.3g} to {budgets[-1]:.3g} FLOP"
+            if len(budgets) > 1
+            else f"{budgets[0]:.3g} FLOP"
+        )
         return (
-            f"{len(self.runs)} runs of {self.recipe_name}: {self.size_name} {sizes[0]:g} to "
-            f"{sizes[-1]:g} at {len(self.budgets)} budgets from {self.budgets[0]:.3g} to "
-            f"{self.budgets[-1]:.3g} FLOP; {self.trained_flops:.3g} FLOP in all{saved}"
+            f"{counted(len(self.runs), 'run')} of {self.recipe_name}: {self.size_name} {values} "
+            f"at {spread}; {self.trained_flops:.3g} FLOP in all{saved}"
         )
 
     def __repr__(self) -> str:
         lines = [
             self.summary(),
-            self.to_frame().to_string(index=False, float_format="{:.4g}".format),
+            self._shown().to_string(index=False, float_format="{:.4g}".format),
         ]
         return "\n".join([*lines, *self._notes()])
 
     def _repr_html_(self) -> str:
-        table = self.to_frame().to_html(index=False, float_format="{:.4g}".format)
+        table = self._shown().to_html(index=False, float_format="{:.4g}".format)
         notes = "".join(f"<li>{escape(note)}</li>" for note in self._notes())
         return f"<p>{escape(self.summary())}</p>{table}<ul>{notes}</ul>"
+
+    @property
+    def unit(self) -> str:
+        """What D counts, "tokens" or "samples"; "tokens" where the recipe is not at hand."""
+        return self.recipe.unit if self.recipe is not None else "tokens"
+
+    def _shown(self) -> pd.DataFrame:
+        """Return the frame as a person reads it: with the unit that D has."""
+        return self.to_frame().rename(columns={"tokens_per_param": f"{self.unit}_per_param"})
 
     def _notes(self) -> list[str]:
         return [
@@ -289,7 +303,9 @@ def plan_sweep(
     try:
         budgets = parse_budgets(compute_budgets)
     except PlanError as error:
-        raise PlanError(f"{error}{feasible_budgets(recipe, bounds, convention)}") from None
+        found = Affordable.of(recipe, bounds, convention, None)
+        hint = f" {found.sentence(recipe.size)}" if found else ""
+        raise PlanError(f"{error}{hint}") from None
     seeds = _seeds(seeds)
     if n_sizes is not None:
         n_sizes = positive_int("n_sizes", n_sizes)
@@ -301,13 +317,14 @@ def plan_sweep(
     cells, left_out = cells_of(recipe, budgets, grid, bounds, convention, window)
     skipped += left_out
     if not cells:
-        raise PlanError(nothing_feasible(recipe, grid, skipped, bounds, convention))
+        found = Affordable.of(recipe, bounds, convention, size_multiple)
+        raise PlanError(nothing_feasible(recipe, skipped, found))
     if convention == "matmul":
         warn_of_uncounted([size for _, size in cells])
     rates = recipe.learning_rates(sorted({size.value for _, size in cells}))
     runs = specs_of(recipe, cells, seeds, rates, convention, reuse)
     runs, twice = without_twins(runs)
-    warn_of_weak(runs, budgets)
+    warn_of_weak(runs, budgets, recipe.unit)
     return SweepPlan(
         runs=runs,
         budgets=budgets,

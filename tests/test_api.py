@@ -24,6 +24,7 @@ from scaling_nb import (
     Sweep,
     SweepError,
     SweepPlan,
+    TooFewRunsError,
     find_optimal,
     follow,
     result_of,
@@ -234,3 +235,55 @@ def test_without_two_optima_there_is_no_answer_but_a_reason(lawful):
         result.predict(1e21)
     assert "power law needs two" in " ".join(result.warnings)
     assert "power law needs two" in str(result)
+
+
+def test_a_prediction_carries_the_doubts_of_its_fit(lawful):
+    plan, runs = lawful
+    two = analyse(plan, runs.where(runs.column("budget") < 5e19))
+    assert {"two_optima"} <= {note.code for note in two.fit.warnings}
+    answer = two.predict(1e19)
+    assert "Two optima fix the power law exactly" in str(answer)
+    assert "Two optima fix the power law exactly" in answer._repr_html_()
+
+
+def test_losses_that_are_not_positive_are_named(lawful):
+    plan, runs = lawful
+    frame = runs.to_frame()
+    frame["loss"] -= 100.0
+    negative = RunTable(columns={name: frame[name].to_numpy() for name in frame})
+    with pytest.raises(TooFewRunsError, match=r"21 runs have losses from -97.9 to -97.2, which "
+                       "are not positive"):  # fmt: skip
+        analyse(plan, negative)
+
+
+class Explodes(Net):
+    def forward(self, x):
+        return super().forward(x) * (float("inf") if self.training and Explodes.on else 1.0)
+
+
+def test_when_all_runs_diverge_it_is_said(settings):
+    Explodes.on = False
+    recipe = Recipe(
+        Explodes, **{k: settings[k] for k in ("size", "sizes", "dataset", "loss_fn", "optimizer")}
+    )
+    plan = find_optimal(recipe, compute_budgets=[2e5], train=False, plan_options=OPTIONS)
+    sweep = Sweep(recipe, plan, store=settings["store"], executor="inline")
+    with pytest.raises(SweepError, match="no run finished yet, of 4 that are planned"):
+        result_of(sweep)
+    Explodes.on = True
+    sweep.start().wait(60)
+    with pytest.raises(SweepError, match=r"all 4 runs diverged \(.*lower the learning rate"):
+        result_of(sweep)
+
+
+@pytest.mark.parametrize(
+    ("option", "hint"),
+    [
+        ({"lr": 1e-3}, r"lr is a setting of the optimizer. Give optimizer={'lr': 0.001}"),
+        ({"betas": (0.9, 0.99), "weight_decay": 0.0}, r"Give optimizer={'betas': \(0.9, 0.99\), "),
+        ({"batchsize": 8}, "no argument 'batchsize'; did you mean 'batch_size'"),
+    ],
+)
+def test_an_unknown_argument_is_told_where_it_belongs(settings, option, hint):
+    with pytest.raises(TypeError, match=hint):
+        find_optimal(Net, **settings, **option)

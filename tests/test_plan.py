@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from helpers import TinyLM, tiny_plan
+from helpers import Regressor, TinyLM, tiny_plan
 from hypothesis import given, settings, strategies as st
 
 from scaling_nb import PlanError, Recipe, ScalingWarning, SweepPlan, plan_sweep
@@ -28,7 +28,7 @@ def fake_recipe(sizes=(1, 2, 4, 8, 16, 32, 64), unique=10**12, step=100, **optio
 
     return SimpleNamespace(
         name="fake", size="k", sizes=sizes, smallest=1, schedule="wsd", recipe_id="r",
-        tokens_per_step=step, unique_tokens=unique, inspect_size=inspect_size,
+        unit="tokens", tokens_per_step=step, unique_tokens=unique, inspect_size=inspect_size,
         learning_rates=lambda values: dict.fromkeys(values, 0.01),
         can_branch=lambda n: n > 50, default_workers=2, **options,
     )  # fmt: skip
@@ -306,3 +306,63 @@ def test_the_plan_shows_itself_safely():
     recipe = fake_recipe()
     recipe.name = "<lambda>"
     assert "&lt;lambda&gt;" in plan_sweep(recipe, [1e10])._repr_html_()
+
+
+def test_sizes_that_do_not_change_n_are_refused():
+    def same(value):
+        counts = ParamCounts(total=650, non_embedding=650, matmul=600)
+        return SimpleNamespace(value=value, counts=counts, flops_per_token=3900.0, uncounted=0)
+
+    for sizes in ([8, 16, 32], None):
+        recipe = fake_recipe(sizes=sizes)
+        recipe.inspect_size = same
+        with pytest.raises(PlanError, match=r"k=\d+ to \d+ all give N = 650 .* does not use k"):
+            plan_sweep(recipe, [1e9])
+
+
+def test_two_sizes_of_one_n_are_warned_of():
+    recipe = fake_recipe(sizes=[4, 8, 16, 17, 32])
+    inspect = recipe.inspect_size
+    recipe.inspect_size = lambda v: SimpleNamespace(**{**vars(inspect(16 if v == 17 else v)),
+                                                       "value": v})  # fmt: skip
+    with pytest.warns(ScalingWarning, match="k=16, 17 give N = 16,000 parameters.*repeats"):
+        plan_sweep(recipe, [1e11])
+
+
+@pytest.mark.parametrize("sizes", [None, [2, 4, 8]])
+def test_the_feasible_range_is_one_whatever_was_asked(sizes):
+    told = set()
+    for budgets in ([1e3], [1e20], [-1.0], []):
+        with pytest.raises(PlanError) as caught:
+            plan_sweep(fake_recipe(sizes=sizes, unique=10**6), budgets)
+        told.add(re.findall(r"Budgets from .* are feasible.*?\.(?= |$)", str(caught.value))[0])
+    assert len(told) == 1
+
+
+def test_a_ladder_of_sizes_that_goes_on_says_so():
+    with pytest.raises(PlanError, match="for k=1 to 256, larger ones for larger sizes"):
+        plan_sweep(fake_recipe(sizes=None, unique=None), [1e3])
+
+
+def test_a_plan_of_one_run_counts_in_words():
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        plan = plan_sweep(fake_recipe(sizes=[8]), [1e10, 1e14])
+    said = " ".join(str(warning.message) for warning in told)
+    assert "only 1 size is feasible at 1e+10 FLOP" in said
+    assert "no size is feasible at 1e+14 FLOP" in said
+    assert plan.summary().startswith("1 run of fake: k 8 at 1e+10 FLOP")
+
+
+def test_a_recipe_of_samples_is_not_told_of_tokens(tiny_recipe):
+    data = torch.utils.data.TensorDataset(torch.zeros(400, 4), torch.ones(400, 1))
+    recipe = Recipe(Regressor, size="width", sizes=[2, 3, 4, 8], dataset=data, batch_size=4,
+                    loss_fn=torch.nn.MSELoss(), optimizer={"lr": 1e-2})  # fmt: skip
+    with pytest.warns(ScalingWarning, match="Repeated samples are worth less"):
+        plan = plan_sweep(recipe, [2e5], tokens_per_param=(25.0, 1e6), max_epochs=20.0)
+    assert "samples_per_param" in repr(plan)
+    assert "samples_per_param" in plan._repr_html_()
+    assert "samples per parameter, fewer than 25" in repr(plan)
+    assert "token" not in repr(plan)
+    assert "tokens_per_param" in plan.to_frame()
+    assert tiny_recipe.unit == "tokens"

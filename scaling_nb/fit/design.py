@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..budgets import infer_budgets
-from ..errors import FitError, TooFewRunsError
+from ..errors import FitError, TooFewRunsError, counted
 from ..laws import Constraints, DataConstrainedLaw, Law
 from ..records import RunTable
 from .compute import SIX_ND, FlopModel
@@ -57,9 +57,10 @@ def require_enough(law: Law, table: RunTable, constraints: Constraints) -> None:
     n_free = len(law.parameters) - len(constraints.fixed) - max(0, len(constraints.shared) - 1)
     if len(table) < max(n_free, 1):
         raise TooFewRunsError(
-            f"{law.name} has {n_free} free parameters, but only {len(table)} runs count. Add at "
-            f"least {n_free - len(table)} finished runs (10 or more serve better), or hold "
-            "parameters with fixed=."
+            f"{law.name} has {n_free} free parameters, but only "
+            f"{counted(len(table), 'run')} {'counts' if len(table) == 1 else 'count'}. Add at "
+            f"least {counted(n_free - len(table), 'finished run')} (10 or more serve better), or "
+            "hold parameters with fixed=."
         )
     for name, exponent in (("N", "alpha"), ("D", "beta")):
         if name not in law.inputs or not answers_both(law) or exponent in constraints.fixed:
@@ -113,22 +114,63 @@ def usable(table: RunTable) -> tuple[RunTable, list[FitWarning]]:
     """Return the table without runs that have no loss, N or D, and say so.
 
     Such runs stay in the table as excluded, with the reason.
+
+    Raises
+    ------
+    TooFewRunsError
+        If that leaves none.
     """
+    if not len(table):
+        raise TooFewRunsError(_no_run(table))
     whole = np.ones(len(table), dtype=bool)
     for values in (table.N, table.D, table.L):
         numbers = np.asarray(values, dtype=float)
         whole &= np.isfinite(numbers) & (numbers > 0)
     if whole.all():
         return table, []
+    loss = np.asarray(table.L, dtype=float)
+    negative = np.isfinite(loss) & (loss <= 0)
+    if not whole.any():
+        raise TooFewRunsError(_none_usable(loss, negative))
     gone = [str(i) for i, ok in zip(table.run_ids, whole, strict=True) if not ok]
     note = FitWarning(
         code="left_out",
         message=f"{_count(gone)} without a positive, finite N, D and loss cannot be fitted and "
         f"did not count: {_named(gone)}.",
-        remedy="Finish them, or give their losses.",
+        remedy="A power law describes losses above zero: train with a loss that is positive."
+        if negative.any()
+        else "Finish them, or give their losses.",
         run_ids=tuple(gone),
     )
     return table.exclude(gone, reason="no positive, finite N, D and loss"), [note]
+
+
+def _no_run(table: RunTable) -> str:
+    reasons = sorted(set(table.exclusions.values()))
+    if reasons:
+        return (
+            f"all {counted(len(table.exclusions), 'run')} are excluded "
+            f"({'; '.join(reasons[:_MOST_NAMED])}). runs.restore() takes them back."
+        )
+    return "there is no finished run to fit. Finish some, or look at sweep.failures for why not."
+
+
+def _none_usable(loss: Floats, negative: NDArray[np.bool_]) -> str:
+    runs = counted(len(loss), "run")
+    verb = "has" if len(loss) == 1 else "have"
+    if negative.all():
+        low, high = loss.min(), loss.max()
+        values = (
+            f"a loss of {low:.3g}, which is"
+            if low == high
+            else f"losses from {low:.3g} to {high:.3g}, which are"
+        )
+        return (
+            f"{runs} {verb} {values} not positive, and a power law describes losses that fall "
+            "towards a floor above zero. Train with a loss that is positive, such as a "
+            "cross-entropy or a squared error."
+        )
+    return f"{runs} {verb} no positive, finite N, D and loss. Finish them, or give their numbers."
 
 
 def answers_both(law: Law) -> bool:
@@ -341,9 +383,8 @@ def _repeats(table: RunTable) -> Iterator[FitWarning]:
         )
 
 
-def _count(ids: object) -> str:
-    n = len(ids)  # type: ignore[arg-type]
-    return "1 run" if n == 1 else f"{n} runs"
+def _count(ids: Sized) -> str:
+    return counted(len(ids), "run")
 
 
 def _named(ids: list[str]) -> str:

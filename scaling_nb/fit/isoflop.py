@@ -19,7 +19,14 @@ from ..errors import FitError
 from ..records import RunTable
 from .allocation import Allocation, Scope
 from .design import usable
-from .isoflop_notes import IsoFlopBias, IsoFlopStatus, describe_runs, estimate_bias, judge
+from .isoflop_notes import (
+    DOUBTS_OF_ANSWER,
+    IsoFlopBias,
+    IsoFlopStatus,
+    describe_runs,
+    estimate_bias,
+    judge,
+)
 from .notes import FitWarning
 from .parabola import IsoFlopMinimum, Parabola, describe_slice, fit_parabola
 from .parametric import as_table, scope_of
@@ -119,6 +126,11 @@ class IsoFlopFit:
             Relative loss for the range of nearly optimal sizes, which is the median width of
             the slices' parabolas at that loss.
 
+        Returns
+        -------
+        Allocation
+            With the fit's doubts about N* among its notes.
+
         Raises
         ------
         FitError
@@ -127,9 +139,11 @@ class IsoFlopFit:
         trends = self._require_trends()
         reach = [np.sqrt(within * m.loss / m.coefficients[2]) for m in self.optima]
         factor = float(np.exp(np.median(reach)))
-        return answer_from_trends(
+        found = answer_from_trends(
             compute, trends, self.flops_per_token, scope=self.scope, factor=factor, within=within
         )
+        doubts = [note for note in self.warnings if note.code in DOUBTS_OF_ANSWER]
+        return replace(found, notes=(*doubts, *found.notes))
 
     def _require_trends(self) -> Trends:
         if self.trends is None:

@@ -31,6 +31,17 @@ _WIDE_EXPONENT = 0.5
 _MATTERING_EXPONENT = 0.01
 _MATTERING_FACTOR = 1.1
 _ABOUT_RUNS = frozenset({"mixed_schedules", "mixed_conventions", "stopped_early", "repeated_data"})
+DOUBTS_OF_ANSWER = frozenset(
+    {
+        "parabola_bias",
+        "two_optima",
+        "no_residual",
+        "minima_lost_in_noise",
+        "interval_says_nothing",
+        "outliers",
+    }
+)
+"""Warnings of a fit that go with every answer it gives: each may move N* itself."""
 _NO_NOISE = 1e-9
 _MOST_NAMED = 5
 _GROSS = 0.3

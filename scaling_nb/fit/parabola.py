@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import counted
 from .notes import FitWarning
 from .slices import Array, Slice
 from .trend import interval
@@ -315,7 +316,8 @@ def _why(part: Slice, status: MinimumStatus, log_sizes: Array) -> FitWarning | N
         ),
         "too_few_sizes": (
             "too_few_sizes",
-            f"there are {len(log_sizes)} model sizes, and a parabola needs three",
+            f"there {'is' if len(log_sizes) == 1 else 'are'} "
+            f"{counted(len(log_sizes), 'model size')}, and a parabola needs three",
             "Add runs of other sizes; until then this budget is left out.",
         ),
     }[status]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..errors import FitError
+from ..errors import FitError, counted
 from ..laws import Constraints, Law
 from ..records import RunTable
 from .allocate import Question, answer, percentile_interval
@@ -342,11 +342,7 @@ class LawFit:
         )
 
     def __str__(self) -> str:
-        about = [self.status, f"{self.n_runs} runs" if self.n_runs else "", self.objective]
-        lines = [
-            f"{self.law.name}: {self.law.formula}",
-            " · ".join(part for part in [*about, self.source] if part),
-        ]
+        lines = [f"{self.law.name}: {self.law.formula}", self._about()]
         for name, value in self.params.items():
             interval = self.intervals.get(name)
             shown = (
@@ -357,16 +353,21 @@ class LawFit:
             lines.append(f"  {name:<9}{value:<12.6g}{shown}")
         return "\n".join([*lines, *(f"! {note}" for note in self.warnings)])
 
+    def _about(self) -> str:
+        # A published law has no runs and no objective.
+        runs = counted(self.n_runs, "run") if self.n_runs else ""
+        return " · ".join(part for part in (self.status, runs, self.objective, self.source) if part)
+
     def __repr__(self) -> str:
         values = ", ".join(f"{name}={value:.4g}" for name, value in self.params.items())
-        return f"<LawFit {self.law.name}: {values}; {self.status}, {self.n_runs} runs>"
+        runs = f", {counted(self.n_runs, 'run')}" if self.n_runs else ""
+        return f"<LawFit {self.law.name}: {values}; {self.status}{runs}>"
 
     def _repr_html_(self) -> str:
         notes = "".join(f"<li>{escape(str(note))}</li>" for note in self.warnings)
         return (
             f"<p><b>{escape(self.law.name)}</b> {escape(self.law.formula)}<br>"
-            f"{escape(self.status)} · {self.n_runs} runs · {escape(self.objective)}"
-            f"{' · ' + escape(self.source) if self.source else ''}</p>"
+            f"{escape(self._about())}</p>"
             f"{self.summary().to_html(index=False, float_format='{:.4g}'.format)}"
             f"{'<ul>' + notes + '</ul>' if notes else ''}"
         )

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..errors import RecipeError, ScalingWarning
+from ..errors import RecipeError, ScalingWarning, cause
 from ..flops import ParamCounts
 from .batches import Batch, move
 
@@ -115,7 +115,7 @@ def _own_count(model: nn.Module) -> int | None:
         count = own() if callable(own) else own
     except Exception as error:
         raise RecipeError(
-            f"{type(model).__name__}.num_params() failed: {type(error).__name__}: {error}. It is "
+            f"{type(model).__name__}.num_params() failed: {cause(error)}. It is "
             "called without arguments and must return a positive int; without the method, "
             "parameters are counted."
         ) from error
@@ -133,6 +133,8 @@ def count_flops(
     tokens: int,
     loss_of_batch: LossOfBatch,
     choice: FlopChoice,
+    *,
+    told: set[str] | None = None,
 ) -> tuple[ParamCounts, float, int]:
     """Count one size: (N under every convention, FLOP per token, parameters left uncounted).
 
@@ -146,6 +148,8 @@ def count_flops(
     build : function that returns the model
     batch : one batch of `tokens` tokens
     choice : "counted", "6ND", or a function (model, batch) -> FLOP per token
+    told : set of str, optional
+        Kinds of error that were warned of for another size; the kind of this one is added.
     """
     model = None
     try:
@@ -157,9 +161,12 @@ def count_flops(
     except RecipeError:
         raise
     except Exception as error:
-        if choice == "counted":
+        kind = type(error).__name__
+        if choice == "counted" and (told is None or kind not in told):
+            if told is not None:
+                told.add(kind)
             warnings.warn(
-                f"FLOP cannot be counted ({type(error).__name__}: {error}), so 6·N per token is "
+                f"FLOP cannot be counted ({cause(error)}), so 6·N per token is "
                 "used. Count them yourself with flops=lambda model, batch: flop_per_token.",
                 ScalingWarning,
                 stacklevel=2,

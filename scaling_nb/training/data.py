@@ -14,7 +14,6 @@ Every run of a sweep is evaluated on the same batches.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Mapping, Sized
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,7 +26,6 @@ from torch.utils.data import (
     DataLoader,
     IterableDataset,
     RandomSampler,
-    default_collate,
 )
 
 from ..errors import DataError
@@ -53,6 +51,7 @@ from .loaders import (
     refuse_changing,
     refuse_shuffled,
 )
+from .samples import batches_of, one_batch, read, too_few, warn_of_few
 
 DEFAULT_CONTEXT = 128
 _CONTEXT_NAMES = ("context", "context_length", "block_size", "seq_len", "max_seq_len", "n_ctx")
@@ -207,18 +206,16 @@ def _prepare_indexed(
         cut = max(1, int(HELD_OUT * n))
         eval_rows, order = order[:cut], np.sort(order[cut:])
     if len(order) < batch_size:
-        raise DataError(
-            f"the data set has {len(order)} training samples, fewer than one batch of "
-            f"{batch_size}. Give more data or a smaller batch_size."
-        )
+        raise too_few(n, n - len(order), batch_size)
     spread = order[np.linspace(0, len(order) - 1, min(len(order), HASHED_ROWS)).astype(int)]
     before = host_generators()
-    sample = (collate or default_collate)([dataset[int(i)] for i in spread])
+    sample = one_batch(dataset, spread, collate, name="dataset")
     draws = not torch.equal(before, host_generators())
     per_sample = tokens_per_sample or infer_tokens_per_sample(sample)
     n_eval = max(1, eval_tokens // per_sample)
     if eval_dataset is None:
-        held_out = _collated(dataset, eval_rows[:n_eval], batch_size, collate)
+        held_out = batches_of(dataset, eval_rows[:n_eval], batch_size, collate, name="dataset")
+        warn_of_few(n, len(eval_rows), per_sample)
     else:
         held_out = _eval_batches(eval_dataset, batch_size, collate, n_eval)
     return PreparedData(
@@ -262,10 +259,10 @@ def _prepare_stream(
         loader = DataLoader(dataset, batch_size=batch_size, drop_last=True)
     with seeded_globals(SPLIT_SEED):
         batches = iter(loader)
-        first = list(itertools.islice(batches, 1))
+        first = read(batches, name="dataset", n=1)
         # From the second on: the first one has the loader draw its own order, too.
         before = host_generators()
-        next(batches, None)
+        read(batches, name="dataset", n=1)
         draws = not torch.equal(before, host_generators())
         if not first:
             raise DataError("the data set yields no batch. Give data, or a smaller batch_size.")
@@ -278,7 +275,7 @@ def _prepare_stream(
         else:
             refuse_shuffled(loader)
             n_eval = affordable(loader, n_eval)
-            held_out = tuple(itertools.islice(iter(loader), n_eval))
+            held_out = tuple(read(iter(loader), name="dataset", n=n_eval))
             put_aside = len(held_out)
     if eval_dataset is None:
         refuse_changing(loader, held_out)
@@ -305,29 +302,17 @@ def _eval_batches(
 ) -> tuple[Batch, ...]:
     if isinstance(data, IterableDataset | DataLoader):
         loader = data if isinstance(data, DataLoader) else DataLoader(data, batch_size=batch_size)
-        batches, seen = [], 0
-        for batch in loader:
-            batches.append(batch)
-            seen += n_samples(batch)
-            if seen >= n_samples_wanted:
-                break
+        batches, seen, stream = [], 0, iter(loader)
+        while seen < max(n_samples_wanted, 1) and (found := read(stream, name="eval_dataset", n=1)):
+            batches += found
+            seen += n_samples(found[0])
         if not batches:
             raise DataError("eval_dataset yields no batch. Give at least one.")
         return tuple(batches)
     if len(data) == 0:
         raise DataError("eval_dataset is empty. Give at least one sample.")
     rows = np.linspace(0, len(data) - 1, min(len(data), max(1, n_samples_wanted))).astype(int)
-    return _collated(data, rows, batch_size, collate)
-
-
-def _collated(
-    dataset: Any, rows: NDArray[np.integer], batch_size: int, collate: Callable[..., Any] | None
-) -> tuple[Batch, ...]:
-    merge = collate or default_collate
-    return tuple(
-        merge([dataset[int(i)] for i in rows[k : k + batch_size]])
-        for k in range(0, len(rows), batch_size)
-    )
+    return batches_of(data, rows, batch_size, collate, name="eval_dataset")
 
 
 def _context_of(model_kwargs: Mapping[str, Any]) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -11,10 +10,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ..errors import RecipeError, ScalingWarning
+from ..errors import RecipeError, ScalingWarning, cause
 from .batches import Batch, n_samples
 from .counting import count_params, describe_tensor
 from .generators import host_generators, seeded_globals
+from .samples import read
 
 LossFn = Callable[[Any, Any], Tensor]
 StepFn = Callable[[nn.Module, Batch], Tensor]
@@ -38,85 +38,16 @@ class ProbeResult:
     loss: float
 
 
-def check_callables(
-    build_model: Any,
-    size: str,
-    model_kwargs: Mapping[str, Any],
-    loss_fn: Any,
-    step_fn: Any,
-) -> None:
-    """Refuse what can be seen to be wrong without building anything; raise `RecipeError`."""
-    if isinstance(build_model, nn.Module):
-        raise RecipeError(
-            f"build_model is a {type(build_model).__name__} that is built already. Give the class "
-            "or a function, so that every size can be built."
-        )
-    if not callable(build_model):
-        raise RecipeError(
-            f"build_model is a {type(build_model).__name__}. Give a class or function that "
-            "returns an nn.Module."
-        )
-    _check_arguments(build_model, size, model_kwargs)
-    if size in model_kwargs:
+def warn_of_negative(loss: float) -> None:
+    """Warn of a loss that a power law cannot describe; it may still rise above zero."""
+    if loss <= 0:
         warnings.warn(
-            f"model_kwargs names {size!r} too, which is the size that the sweep varies: the "
-            f"sweep's value wins. Leave {size!r} out of model_kwargs.",
+            f"the untrained model's loss is {loss:.3g}, but a power law describes positive losses "
+            "that fall: runs that end at zero or below are left out of every fit. Give a loss "
+            "that is positive, such as a cross-entropy or a squared error.",
             ScalingWarning,
             stacklevel=4,
         )
-    if isinstance(loss_fn, type):
-        raise RecipeError(
-            f"loss_fn is the class {loss_fn.__name__}; did you mean {loss_fn.__name__}()?"
-        )
-    for name, function in (("loss_fn", loss_fn), ("step_fn", step_fn)):
-        if function is not None and not callable(function):
-            raise RecipeError(f"{name} is a {type(function).__name__}. Give a function.")
-    if step_fn is not None:
-        _check_arity("step_fn", step_fn, "(model, batch)")
-    elif loss_fn is not None:
-        _check_arity("loss_fn", loss_fn, "(outputs, targets)")
-
-
-def _check_arguments(build_model: Callable[..., Any], size: str, kwargs: Mapping[str, Any]) -> None:
-    try:
-        parameters = inspect.signature(build_model).parameters
-    except (TypeError, ValueError):
-        return
-    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        return
-    known = [
-        n for n, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
-    ]
-    name = getattr(build_model, "__name__", type(build_model).__name__)
-    for argument, source in [(size, "size="), *((k, "model_kwargs") for k in kwargs)]:
-        if argument not in known:
-            raise RecipeError(
-                f"{name} has no argument {argument!r} (named in {source}). "
-                f"Its arguments are: {', '.join(known) or 'none'}."
-            )
-    given = {size, *kwargs}
-    missing = [
-        n for n in known if parameters[n].default is inspect.Parameter.empty and n not in given
-    ]
-    if missing:
-        raise RecipeError(
-            f"{name} needs {', '.join(map(repr, missing))} as well. Give "
-            f"model_kwargs=dict({', '.join(f'{n}=…' for n in missing)})."
-        )
-
-
-def _check_arity(name: str, function: Callable[..., Any], wanted: str) -> None:
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):
-        return
-    try:
-        signature.bind(None, None)
-    except TypeError as error:
-        raise RecipeError(
-            f"{name}{signature} cannot be called as {name}{wanted}: {error}. "
-            "Give a function of these two arguments."
-        ) from None
 
 
 def loss_of_batch(
@@ -187,7 +118,7 @@ def probe(
         count_params(model)
         before = host_generators()
         # Two batches: what a data set draws may come after the first.
-        batch, _ = [next(stream) for stream in [batches()] for _ in range(2)]
+        batch, *_ = read(batches(), name="dataset", n=2)
         if asks_pairs:
             _check_pair(batch)
             _check_outputs(_forward(model, batch[0]), asks_pairs)
@@ -229,7 +160,7 @@ def _take_step(
         raise
     except Exception as error:
         raise RecipeError(
-            f"the optimizer failed: {type(error).__name__}: {error}. optimizer is None, a dict of "
+            f"the optimizer failed: {cause(error)}. optimizer is None, a dict of "
             "AdamW settings, or a function model -> Optimizer whose step() needs no closure."
         ) from error
 
@@ -242,7 +173,7 @@ def _evaluate(model: nn.Module, loss_of: LossOf, eval_batch: Batch, batch: Batch
     except Exception as error:
         raise RecipeError(
             f"a held-out batch ({describe_batch(eval_batch)}) fails where a training batch "
-            f"({describe_batch(batch)}) does not: {type(error).__name__}: {error}. Give an "
+            f"({describe_batch(batch)}) does not: {cause(error)}. Give an "
             "eval_dataset of the same form as dataset."
         ) from error
     if not isinstance(loss, Tensor) or loss.numel() != 1:
@@ -268,8 +199,8 @@ def _warn_of_sums(model: nn.Module, loss_of: LossOf, batch: Batch) -> None:
     total = sum(halves)
     if abs(whole - total) < 1e-3 * abs(whole) and abs(whole - total / 2) > 0.1 * abs(whole):
         warnings.warn(
-            "the loss of a batch is the sum over its samples, so it grows with batch_size and is "
-            'not in nats per token. Give the mean: reduction="mean".',
+            "the loss of a batch is the sum over its samples, so it grows with batch_size. "
+            'Give the mean: reduction="mean".',
             ScalingWarning,
             stacklevel=6,
         )
@@ -293,7 +224,7 @@ def _build(build: Callable[[], nn.Module], size: str) -> nn.Module:
         ) from error
     except Exception as error:
         raise RecipeError(
-            f"build_model failed for the smallest size: {type(error).__name__}: {error}. "
+            f"build_model failed for the smallest size: {cause(error)}. "
             "Check sizes= and model_kwargs=."
         ) from error
     if not isinstance(model, nn.Module):
@@ -323,7 +254,7 @@ def _forward(model: nn.Module, inputs: Any) -> Any:
     except Exception as error:
         raise RecipeError(
             f"{type(model).__name__} failed on a batch of inputs {describe_tensor(inputs)}: "
-            f"{type(error).__name__}: {error}. The model's forward must take what the dataset "
+            f"{cause(error)}. The model's forward must take what the dataset "
             "yields first; check the shapes and dtype, and model_kwargs."
         ) from error
 
@@ -331,13 +262,25 @@ def _forward(model: nn.Module, inputs: Any) -> Any:
 def _check_outputs(outputs: Any, asks_pairs: str) -> None:
     if not isinstance(outputs, Tensor) and asks_pairs == "tensor":
         raise RecipeError(
-            f"the model returns a {type(outputs).__name__}, not a tensor. Give step_fn=, such as "
-            "lambda model, batch: model(**batch).loss, in place of loss_fn."
+            f"the model returns a {type(outputs).__name__}, not a tensor. {_pick(outputs)}"
         )
 
 
+def _pick(outputs: Any) -> str:
+    """Return the remedy for outputs that hold the tensor that the loss wants."""
+    part = ".logits"
+    if isinstance(outputs, tuple | list):
+        part = "[0]"
+    elif isinstance(outputs, Mapping) and outputs:
+        part = f"[{next(iter(outputs))!r}]"
+    return (
+        "Give step_fn= in place of loss_fn, such as lambda model, batch: "
+        f"loss(model(batch[0]){part}, batch[1])."
+    )
+
+
 def _loss_failed(model: nn.Module, batch: Batch, asks_pairs: str, error: Exception) -> str:
-    what = f"{type(error).__name__}: {error}"
+    what = f"{cause(error)}"
     if not asks_pairs:
         return (
             f"step_fn(model, batch) failed on the first batch ({describe_batch(batch)}): {what}. "
@@ -345,10 +288,14 @@ def _loss_failed(model: nn.Module, batch: Batch, asks_pairs: str, error: Excepti
         )
     with torch.no_grad():
         outputs = model(batch[0])
+    remedy = (
+        "Make the model's outputs, the targets' shape and dtype, and the loss agree "
+        "(cross-entropy wants int64 class numbers, MSE floats)."
+    )
     return (
         f"loss_fn failed on outputs {describe_tensor(outputs)} and targets "
-        f"{describe_tensor(batch[1])}: {what}. Make the model's outputs, the targets' shape and "
-        "dtype, and the loss agree (cross-entropy wants int64 class numbers, MSE floats)."
+        f"{describe_tensor(batch[1])}: {what}. "
+        f"{remedy if isinstance(outputs, Tensor) else _pick(outputs)}"
     )
 
 
@@ -388,7 +335,7 @@ def _backward(model: nn.Module, loss: Tensor) -> None:
         loss.backward()  # type: ignore[no-untyped-call]
     except Exception as error:
         raise RecipeError(
-            f"the backward pass of {type(model).__name__} failed: {type(error).__name__}: {error}."
+            f"the backward pass of {type(model).__name__} failed: {cause(error)}."
         ) from error
     if all(p.grad is None for p in model.parameters() if p.requires_grad):
         raise RecipeError(

@@ -14,11 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from ..cost import StepCost
-from ..errors import RecipeError
+from ..errors import RecipeError, cause
 from ..grid import SIZE_LADDER
 from ..records import content_hash
 from .arguments import checked_sizes, whole_number
 from .batches import Batch, n_samples
+from .callables import check_callables
 from .counting import FlopChoice, ModelSize, count_flops
 from .data import PreparedData, prepare_data
 from .devices import choose_device, worker_devices
@@ -31,10 +32,10 @@ from .probe import (
     LossFn,
     ProbeResult,
     StepFn,
-    check_callables,
     is_cross_entropy,
     loss_of_batch,
     probe,
+    warn_of_negative,
 )
 from .schedules import ScheduleName, check_schedule, cooldown_start
 from .timing import measure_step
@@ -130,6 +131,7 @@ class Recipe:
     _probed: set[int | float] = field(init=False, repr=False, default_factory=set)
     _parts: dict[str, Any] = field(init=False, repr=False)
     _losses: dict[torch.device, nn.Module] = field(init=False, repr=False, default_factory=dict)
+    _told: set[str] = field(init=False, repr=False, default_factory=set)
     _lock: Any = field(init=False, repr=False, default_factory=threading.RLock)
 
     def __post_init__(self) -> None:
@@ -164,6 +166,7 @@ class Recipe:
         smallest, probed = self._probe_smallest()
         put(self, "smallest", smallest)
         put(self, "probed", probed)
+        warn_of_negative(probed.loss)
         if not self.name:
             put(self, "name", getattr(self.build_model, "__name__", "model"))
 
@@ -212,9 +215,7 @@ class Recipe:
                 if isinstance(error.__cause__, TypeError):
                     raise
                 first_error = first_error or error
-                self._sizes_seen[value] = RecipeError(
-                    f"{type(error.__cause__).__name__}: {error.__cause__}"
-                )
+                self._sizes_seen[value] = RecipeError(cause(error.__cause__))
         assert first_error is not None
         raise first_error
 
@@ -282,6 +283,11 @@ class Recipe:
         return self.data.source.tokens_per_step
 
     @property
+    def unit(self) -> str:
+        """What D counts: "tokens", or "samples" where a sample is no sequence."""
+        return "tokens" if self.data.is_tokens or self.data.tokens_per_sample > 1 else "samples"
+
+    @property
     def unique_tokens(self) -> int | None:
         """Training tokens before anything repeats; None for a stream without end."""
         return self.data.source.unique_tokens
@@ -305,11 +311,12 @@ class Recipe:
                     self.tokens_per_step,
                     self.loss,
                     self.flops,
+                    told=self._told,
                 )
         except RecipeError as error:
             return error
         except Exception as error:
-            return RecipeError(f"{type(error).__name__}: {error}")
+            return RecipeError(cause(error))
         return ModelSize(value=value, counts=counts, flops_per_token=per_token, uncounted=unknown)
 
     def learning_rates(self, values: Sequence[int | float]) -> dict[int | float, float | None]:

@@ -127,9 +127,11 @@ class Analysis:
     @property
     def warnings(self) -> tuple[FitWarning, ...]:
         """What should be known before the answer is relied on."""
+        fitted = self.fit.warnings if self.fit else ()
         asked = self.answer.notes if self.answer else ()
         held = (_held(self.question.fixed),) if self.law is not None and self.question.fixed else ()
-        return (*held, *(self.fit.warnings if self.fit else ()), *asked)
+        # An answer repeats the doubts of its fit.
+        return (*held, *fitted, *(note for note in asked if note not in fitted))
 
 
 def _held(fixed: Mapping[str, float]) -> FitWarning:

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING
 from ..errors import PlanError, ScalingError
 from ..fit import FitWarning
 from ..flops import Convention
-from ..grid import GUESSED_TOKENS_PER_PARAM, SIZE_LADDER, parse_budgets
+from ..grid import (
+    GUESSED_TOKENS_PER_PARAM,
+    SIZE_LADDER,
+    Bounds,
+    feasible,
+    size_grid,
+    spread_budgets,
+)
 from ..plan import Reuse, SweepPlan, plan_sweep
 from ..records import RunSpec
 
@@ -20,6 +27,9 @@ if TYPE_CHECKING:
     from ..training.recipe import Recipe
 
 _FOUND = 7
+_SIZES = 3
+"""Sizes that a budget needs for a minimum."""
+_MOST_BUDGETS, _CLOSEST = 20, 1.5
 _STEPS, _EPOCHS, _RATIO = 60, 4.0, (0.1, 1000.0)
 
 
@@ -90,9 +100,10 @@ class Planned:
 
 
 def guess(recipe: Recipe) -> PlanChoice:
-    """Return four budgets whose minima should lie inside the recipe's sizes.
+    """Return up to four budgets whose minima should lie inside the recipe's sizes.
 
-    C = 20 · N · FLOP per token at a third and at two thirds of the way through the sizes.
+    C = 20 · N · FLOP per token at a third and at two thirds of the way through the sizes; where the
+    data or the bounds of a plan leave a budget fewer than three sizes, the nearest that have them.
 
     References
     ----------
@@ -113,10 +124,49 @@ def guess(recipe: Recipe) -> PlanChoice:
     # Enough steps for the schedule at the smaller end, whatever the sizes.
     high = max(high, 8.0 * low)
     return PlanChoice(
-        budgets=tuple(float(f"{low * (high / low) ** (k / 3):.1g}") for k in range(4)),
+        budgets=_trainable(recipe, low, high),
         schedule=recipe.schedule,
         reuse="cooldown" if recipe.schedule == "wsd" else None,
     )
+
+
+def _trainable(recipe: Recipe, low: float, high: float) -> tuple[float, ...]:
+    """Return budgets from `low` to `high`, moved to where enough sizes can be trained.
+
+    They stay a factor of :data:`_CLOSEST` apart: fewer rather than closer.
+    """
+    bounds = Bounds(min_steps=_STEPS, tokens_per_param=_RATIO, max_epochs=_EPOCHS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the plan itself will say it
+        grid, _ = size_grid(recipe, high, bounds, None)
+
+    def n_sizes(budget: float) -> int:
+        return len(feasible(recipe, budget, grid, bounds, "total")[0])
+
+    wanted = _apart(low, high)
+    if min(map(n_sizes, wanted)) >= _SIZES:
+        return wanted
+    tried = [float(f"{low * 10 ** (k / 20):.2g}") for k in range(-60, 81)]
+    most = min(_SIZES, max(map(n_sizes, tried)))
+    if not most:
+        return wanted
+    enough = [budget for budget in tried if n_sizes(budget) >= most]
+    inside = [budget for budget in enough if low <= budget <= high]
+    # A stretch that is too short to tell how N* grows is widened towards smaller budgets.
+    floor = min(inside or enough, default=low)
+    top = max(inside or enough, default=high)
+    floor = max(min(enough), min(floor, top / 8))
+    return tuple(budget for budget in _apart(floor, top) if n_sizes(budget) >= most) or (top,)
+
+
+def _apart(low: float, high: float) -> tuple[float, ...]:
+    """Return two to four budgets that are far enough apart, spread in log C; or one."""
+    n = min(4, 1 + int(math.log(high / low) / math.log(_CLOSEST) + 1e-9))
+    if n == 1:
+        return (high,)
+    digits = 1 if high / low >= 8 else 2
+    spread = (low * (high / low) ** (k / (n - 1)) for k in range(n))
+    return tuple(float(f"{budget:.{digits}g}") for budget in spread)
 
 
 def parse(text: str) -> tuple[float, ...]:
@@ -132,8 +182,8 @@ def parse(text: str) -> tuple[float, ...]:
         if " to " in words:
             ends, _, count = words.partition("x")
             low, high = (float(part) for part in ends.split(" to "))
-            return parse_budgets((low, high, int(count or 4)))
-        return parse_budgets([float(part) for part in words.replace(",", " ").split()])
+            return _range(text, low, high, int(count or 4))
+        return _list(text, [float(part) for part in words.replace(",", " ").split()])
     except ValueError as error:
         if isinstance(error, PlanError):
             raise
@@ -141,6 +191,48 @@ def parse(text: str) -> tuple[float, ...]:
             f"{text!r} are no budgets. Write FLOP, such as 1e12, 3e12, 1e13, or a range, such as "
             "1e12 to 1e13 x 4."
         ) from None
+
+
+def _range(text: str, low: float, high: float, count: int) -> tuple[float, ...]:
+    _check_positive(text, (low, high))
+    if not low < high:
+        raise PlanError(
+            f"{text!r} does not go from a smaller budget to a larger one. Write "
+            + (f"{high:g} to {low:g} x {max(count, 2)}." if high < low else f"{low:g} alone.")
+        )
+    if not 2 <= count <= _MOST_BUDGETS:
+        raise PlanError(
+            f"{text!r} asks for {count} budgets, and a range has 2 to {_MOST_BUDGETS}. Write "
+            f"{low:g} to {high:g} x 4" + (f", or {low:g} alone." if count == 1 else ".")
+        )
+    return spread_budgets(low, high, count)
+
+
+def _list(text: str, budgets: Sequence[float]) -> tuple[float, ...]:
+    if not budgets:
+        raise ValueError
+    _check_positive(text, budgets)
+    if len(budgets) == 3 and budgets[2] == int(budgets[2]) <= 1000 < budgets[1]:
+        low, high, count = budgets
+        raise PlanError(
+            f"{text!r} ends in a budget of {count:g} FLOP. For a range write {low:g} to {high:g} x "
+            f"{count:g}."
+        )
+    ascending = sorted(set(budgets))
+    if list(budgets) != ascending:
+        raise PlanError(
+            f"{text!r} are not ascending budgets, each once. Write "
+            f"{', '.join(f'{budget:g}' for budget in ascending)}."
+        )
+    return tuple(budgets)
+
+
+def _check_positive(text: str, budgets: Sequence[float]) -> None:
+    if wrong := [b for b in budgets if not (math.isfinite(b) and b > 0)]:
+        raise PlanError(
+            f"{text!r} has {wrong[0]:g} in it, which is no positive number of FLOP. Write budgets "
+            "such as 1e12, 3e12, 1e13."
+        )
 
 
 def make_plan(recipe: Recipe, choice: PlanChoice) -> Planned:

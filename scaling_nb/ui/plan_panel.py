@@ -270,7 +270,8 @@ def table_html(plan: SweepPlan) -> str:
             row_cells += f'<td title="{tip}">{shown}</td>'
         lines.append(f'<tr><th scope="row">{size:g} · N {count(n)}</th>{row_cells}</tr>')
     return (
-        '<div class="snb-scroll"><table><caption style="text-align:left">tokens D (tokens per '
-        f"parameter) of each run, {escape(plan.size_name)} by budget in FLOP</caption>"
+        '<div class="snb-scroll"><table><caption style="text-align:left">'
+        f"{plan.unit} D ({plan.unit} per parameter) of each run, "
+        f"{escape(plan.size_name)} by budget in FLOP</caption>"
         f"<tr><th></th>{heads}</tr>{''.join(lines)}</table></div>"
     )

@@ -97,7 +97,7 @@ def test_a_published_law_needs_no_data(law, params):
     assert back.law == law
     assert back.source == "a paper, table 1"
     assert "a paper, table 1" in str(fit)
-    assert "published" in fit._repr_html_()
+    assert "published · a paper, table 1<" in fit._repr_html_()
     with pytest.raises(FitError, match="no runs"):
         fit.residuals()
 

@@ -76,3 +76,10 @@ def test_what_cannot_run_on_meta_falls_back_to_six_n_and_says_so(build):
     with pytest.warns(ScalingWarning, match=r"cannot be counted .* so 6·N per token is used"):
         size = recipe(build).inspect_size(4)
     assert size.flops_per_token == 6 * size.counts.total
+
+
+def test_what_cannot_be_counted_is_said_once_for_all_sizes():
+    made = recipe(ReadsItsData)
+    with pytest.warns(ScalingWarning, match="cannot be counted") as told:
+        [made.inspect_size(width) for width in (4, 8, 16)]
+    assert len(told) == 1

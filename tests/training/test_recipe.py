@@ -205,7 +205,7 @@ def test_a_model_that_returns_no_tensor_asks_for_a_step_function(tokens):
         def forward(self, tokens):
             return {"logits": super().forward(tokens)}
 
-    with pytest.raises(RecipeError, match="returns a dict, not a tensor. Give step_fn="):
+    with pytest.raises(RecipeError, match=r"returns a dict.*loss\(model\(batch\[0\]\)\['logits'\]"):
         Recipe(Wrapped, size="width", sizes=[2], model_kwargs={"vocab_size": 11}, dataset=tokens)
 
 
@@ -266,7 +266,10 @@ class Stream(IterableDataset):
         (np.zeros(9), "dtype float64 is not a sequence of token ids"),
         (np.zeros(20, int), "do not fill one batch of 4 × 8"),
         (TensorDataset(torch.zeros(0, 4)), "dataset is empty"),
-        (TensorDataset(torch.zeros(3, 4), torch.zeros(3, 1)), "fewer than one batch of 4"),
+        (
+            TensorDataset(torch.zeros(3, 4), torch.zeros(3, 1)),
+            "3 samples, of which 1 is held out: 2 training samples .* fewer than one batch of 4",
+        ),
         (Stream(2), "yields no batch"),
     ],
 )
@@ -297,7 +300,7 @@ def dict_step(model, batch):
 
 def test_a_huggingface_stream_without_torch_format_is_told_how():
     datasets = pytest.importorskip("datasets")
-    ids = [[i % 7, 2, 3, 4] for i in range(40)]
+    ids = [[i % 7, 2, 3, 4] for i in range(100)]
     table = datasets.Dataset.from_dict({"input_ids": ids, "labels": ids})
     stream = table.to_iterable_dataset()
 
@@ -541,3 +544,30 @@ def test_token_ids_come_in_many_forms(tokens, form):
 def test_two_tensors_are_told_about_tensor_dataset():
     with pytest.raises(DataError, match=r"tuple of 2 tensors. Give torch.utils.data.TensorDataset"):
         regression((torch.zeros(9, 4), torch.zeros(9, 1)))
+
+
+class Twofold(Regressor):
+    def forward(self, x):
+        return super().forward(x), x
+
+
+@pytest.mark.parametrize("loss", [nn.MSELoss(), nn.CrossEntropyLoss()])
+def test_a_model_that_returns_a_tuple_is_told_how_to_take_it_apart(pairs, loss):
+    with pytest.raises(RecipeError, match=r"loss\(model\(batch\[0\]\)\[0\], batch\[1\]\)"):
+        regression(pairs, Twofold, loss_fn=loss)
+    recipe = regression(
+        pairs, Twofold, loss_fn=None,
+        step_fn=lambda model, batch: nn.functional.mse_loss(model(batch[0])[0], batch[1]),
+    )  # fmt: skip
+    assert recipe.probed.loss > 0
+
+
+def test_a_negative_loss_is_warned_of(pairs):
+    with pytest.warns(ScalingWarning, match="loss is -9.*power law describes positive losses"):
+        regression(pairs, loss_fn=lambda o, t: nn.functional.mse_loss(o, t) - 100)
+
+
+def test_an_error_inside_a_sentence_loses_its_full_stop(tokens):
+    with pytest.raises(RecipeError, match=r"Target \d+ is out of bounds\. Make the model's"):
+        lm(tokens, model_kwargs={"vocab_size": 11}, loss_fn=lambda o, t: nn.functional.nll_loss(
+            o.flatten(0, 1)[:, :2], t.flatten()))  # fmt: skip

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
+import torch
 from helpers import tiny_plan
 
 import scaling_nb as snb
@@ -204,10 +207,53 @@ def test_budgets_are_typed_as_people_write_them(text, budgets):
     assert parse(text) == pytest.approx(budgets)
 
 
-@pytest.mark.parametrize("text", ["many", "1e12 to x 3", "3e12, 1e12", "-1"])
-def test_what_is_no_budget_is_answered_with_what_would_be(text):
-    with pytest.raises(snb.PlanError):
+@pytest.mark.parametrize(
+    ("text", "remedy"),
+    [
+        ("many", "Write FLOP, such as 1e12, 3e12, 1e13, or a range"),
+        ("", "are no budgets"),
+        ("1e12 to x 3", "are no budgets"),
+        ("1e9 to 1e10 x 2.5", "are no budgets"),
+        ("3e12, 1e12", r"Write 1e\+12, 3e\+12\.$"),
+        ("1e12, 1e12", r"Write 1e\+12\.$"),
+        ("-1", "has -1 in it, which is no positive number of FLOP"),
+        ("0 to 1e9 x 3", "has 0 in it"),
+        ("1e9 to 1e8 x 3", r"Write 1e\+08 to 1e\+09 x 3\.$"),
+        ("1e8 to 1e8 x 3", r"Write 1e\+08 alone"),
+        ("1e8 to 1e9 x 0", r"asks for 0 budgets.*Write 1e\+08 to 1e\+09 x 4\.$"),
+        ("1e8 to 1e9 x 1", r"or 1e\+08 alone\.$"),
+        ("1e8, 1e9, 3", r"For a range write 1e\+08 to 1e\+09 x 3\.$"),
+    ],
+)
+def test_what_is_no_budget_is_answered_with_what_would_be(text, remedy):
+    with pytest.raises(snb.PlanError, match=remedy) as caught:
         parse(text)
+    # The panel has no arguments and no tuples.
+    assert not re.search(r"compute_budgets|tuple|seeds=", str(caught.value))
+
+
+class Conv(torch.nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.conv = torch.nn.Sequential(torch.nn.Conv2d(1, channels, 3), torch.nn.ReLU(),
+                                        torch.nn.Conv2d(channels, channels, 3))  # fmt: skip
+        self.head = torch.nn.Linear(channels, 10)
+
+    def forward(self, x):
+        return self.head(self.conv(x).mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("n", "sizes", "budgets"), [(20_000, None, 4), (20_000, [4, 8, 16, 32], 4), (2_000, None, 1)]
+)
+def test_a_guess_has_enough_sizes_at_every_budget_rather_than_many_budgets(n, sizes, budgets):
+    data = torch.utils.data.TensorDataset(torch.zeros(n, 1, 8, 8), torch.zeros(n, dtype=int))
+    recipe = snb.Recipe(Conv, size="channels", sizes=sizes, dataset=data, optimizer={"lr": 1e-3})
+    choice = guess(recipe)
+    assert len(choice.budgets) == budgets
+    plan = make_plan(recipe, choice).plan
+    for budget in choice.budgets:
+        assert len({run.size for run in plan.runs if run.budget == budget}) >= 3
 
 
 def test_another_schedule_makes_another_recipe(tiny_recipe):
