@@ -135,6 +135,8 @@ class WorkerProcess:
 
     def last_words(self) -> str:
         """Return how the worker ended, and the last line it printed."""
+        if self._log.closed:
+            return "it was stopped"
         self._log.seek(0)
         lines = self._log.read().decode(errors="replace").strip().splitlines()
         try:

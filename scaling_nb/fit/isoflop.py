@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..errors import FitError
+from ..errors import FitError, counted
 from ..records import RunTable
 from .allocation import Allocation, Scope
 from .design import usable
@@ -171,7 +171,7 @@ class IsoFlopFit:
         return chinchilla_table([self.allocate(c) for c in asked], format=format)
 
     def __str__(self) -> str:
-        lines = [f"Approach 2 (IsoFLOP parabolas): {self.status}, {len(self.runs)} runs"]
+        lines = [f"Approach 2 (IsoFLOP parabolas): {self.status}, {counted(len(self.runs), 'run')}"]
         for name, symbol in (("exponent_N", "N* ∝ C^a, a"), ("exponent_D", "D* ∝ C^b, b")):
             if name in self.intervals:
                 lo, hi = self.intervals[name]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as w
 
+from ..errors import counted
 from ..fit import FitWarning, IsoFlopFit, LawFit
 from .analysis import METHODS, Analysis
 from .board import Board
@@ -259,7 +260,7 @@ def numbers_html(analysis: Analysis | None) -> str:
 
 def _exponents(a: float, interval: Any, status: str, n_runs: int) -> str:
     if not math.isfinite(a):
-        return f"{escape(status.replace('_', ' '))} · {n_runs} runs"
+        return f"{escape(status.replace('_', ' '))} · {counted(n_runs, 'run')}"
     span = (
         f" ({interval[0]:.3f} to {interval[1]:.3f})"
         if interval and interval[1] > interval[0]
@@ -268,5 +269,5 @@ def _exponents(a: float, interval: Any, status: str, n_runs: int) -> str:
     tip = "how fast the best model size grows with compute: 0.5 means N and D grow alike"
     return (
         f'<span title="{tip}">N* ∝ C<sup>a</sup>, a = <b>{a:.3f}</b>{span}</span> · '
-        f"{escape(status.replace('_', ' '))} · {n_runs} runs"
+        f"{escape(status.replace('_', ' '))} · {counted(n_runs, 'run')}"
     )

@@ -47,6 +47,7 @@ def test_a_killed_worker_is_replaced_and_its_run_goes_on(tiny_recipe, tmp_path):
             kills.append(victim.process.pid)
             os.kill(victim.process.pid, signal.SIGKILL)
 
+    POOL.settle()  # those that the sweep warms are still starting
     for worker in POOL._all:
         worker.stop()
     sweep.events.connect(kill)
