@@ -13,6 +13,7 @@ from .desk import Desk
 from .ticker import Latest
 
 if TYPE_CHECKING:
+    from ..cost import CostEstimate
     from ..training.recipe import Recipe
 
 
@@ -66,11 +67,16 @@ class Planning:
             return
 
         def measure() -> None:
+            if desk.state.alive:
+                return
             with contextlib.suppress(ScalingError):
                 cost = plan.estimate()
-                desk.order(
-                    lambda: desk.put(cost=cost) if desk.state.plan is plan else None, asked=False
-                )
+                desk.order(lambda: measured(cost), asked=False)
+
+        def measured(cost: CostEstimate) -> None:
+            # What was timed beside runs that train is no measure of them.
+            if desk.state.plan is plan and not desk.state.alive:
+                desk.put(cost=cost)
 
         self._prober.submit(measure, after=0.6)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 
 import numpy as np
 import pytest
@@ -324,4 +325,33 @@ def test_answers_follow_a_slider_that_does_not_stand_still(table, monkeypatch, s
     board.ask(target=5e19)
     settle(lambda: len(asked) == 5 and shown[-1] == asked[-1])
     assert set(shown) >= {5e19, *asked}
+    board.close()
+
+
+def test_a_cost_that_was_timed_beside_training_does_not_count(
+    tiny_recipe, tmp_path, monkeypatch, settle
+):
+    plan = tiny_plan(tiny_recipe, (4e6, 8e6, 1.6e7))
+    begun, go_on = threading.Event(), threading.Event()
+    real = type(plan).estimate
+
+    def slow(self):
+        cost = real(self)
+        begun.set()
+        assert go_on.wait(60)
+        return cost
+
+    monkeypatch.setattr(type(plan), "estimate", slow)
+    board = Board(recipe=tiny_recipe, plan=plan, store=tmp_path / "runs.db")
+    assert begun.wait(60)
+    board.start()
+    settle(lambda: board.snapshot.sweep is not None)
+    board.snapshot.sweep.pause()
+    settle(lambda: board.snapshot.alive)
+    go_on.set()
+    board._planning._prober.close()  # waits for it
+    settle()
+    assert board.snapshot.cost is None
+    board.snapshot.sweep.resume()
+    assert board.snapshot.sweep.wait(60)
     board.close()
