@@ -12,8 +12,6 @@ from .flops import Convention
 from .grid import Bounds, Plannable, SizeLike, Skipped, candidates
 
 _LOOSEN = "loosen plan_sweep's bounds in Python: min_steps, tokens_per_param or max_epochs"
-
-
 _COUNTED = 16
 """Sizes of the ladder that are counted for a message: the larger ones may take long to build."""
 

@@ -300,18 +300,18 @@ def plan_sweep(
         max_epochs=positive_number("max_epochs", max_epochs),
     )
     check_convention(convention)
+    if size_multiple is not None:
+        size_multiple = positive_int("size_multiple", size_multiple)
     try:
         budgets = parse_budgets(compute_budgets)
     except PlanError as error:
-        found = Affordable.of(recipe, bounds, convention, None)
+        found = Affordable.of(recipe, bounds, convention, size_multiple)
         hint = f" {found.sentence(recipe.size)}" if found else ""
         raise PlanError(f"{error}{hint}") from None
     seeds = _seeds(seeds)
     if n_sizes is not None:
         n_sizes = positive_int("n_sizes", n_sizes)
     _check_reuse(reuse, recipe)
-    if size_multiple is not None:
-        size_multiple = positive_int("size_multiple", size_multiple)
     grid, skipped = size_grid(recipe, budgets[-1], bounds, size_multiple)
     window = n_sizes or (None if recipe.sizes is not None else 6)
     cells, left_out = cells_of(recipe, budgets, grid, bounds, convention, window)

@@ -16,6 +16,7 @@ from ..plots.style import count, flop
 from ..records import Run, RunTable
 from ..ui.controls import CSS
 from ..ui.live_chart import LiveChart
+from ..ui.slider import Slider
 from ..ui.wording import plain
 from .pictures import draw_runs, draw_truth, truth_view
 from .standings import Standings, table
@@ -23,6 +24,10 @@ from .submission import HEADER, Submission
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+_INSIDE = 1e-9
+"""Decades by which a slider stays within what can be bought, against rounding."""
 
 
 class Game(Protocol):
@@ -93,7 +98,8 @@ def game_view(game: Game) -> widgets.VBox:
         buy.disabled = bool(over) or game.submission is not None
 
     def new_cost(_: Any = None) -> None:
-        _bound(n, *game.sizes(price()))
+        low, high = np.log10(game.sizes(price()))
+        n.bound(low + _INSIDE, high - _INSIDE)
         refresh()
 
     def show(_: Any = None) -> None:
@@ -108,7 +114,7 @@ def game_view(game: Game) -> widgets.VBox:
     def show_truth(submission: Submission) -> None:
         for part in (commit, n, cost, choice):
             part.disabled = True
-        choice.value = min(max(submission.n_params, 10**choice.min), 10**choice.max)
+        choice.put(submission.n_params)
         verdict = game.reveal()
         message.value = f"<b>{escape(plain(str(verdict)))}</b>{_line_to_send(submission)}"
         truth.show(verdict.plot())
@@ -225,24 +231,8 @@ def _attempt(message: widgets.HTML, action: Callable[[], Any]) -> None:
         message.value = f"⚠ {escape(plain(str(error)))}"
 
 
-def _bound(slider: widgets.FloatLogSlider, low: float, high: float) -> None:
-    """Give a slider new ends; in the order that never lets the lower pass the upper."""
-    ends = float(np.log10(low)) + 1e-9, float(np.log10(high)) - 1e-9
-    if ends[0] > slider.max:
-        slider.max, slider.min = ends[1], ends[0]
-    else:
-        slider.min, slider.max = ends
-
-
-def _log_slider(label: str, at: float, low: float, high: float) -> widgets.FloatLogSlider:
-    return widgets.FloatLogSlider(
-        value=10**at,
-        min=low,
-        max=high,
-        step=0.05,
-        description=label,
-        readout_format=".2e",
-        continuous_update=False,
-        style={"description_width": "8em"},
-        layout={"width": "32em"},
-    )
+def _log_slider(label: str, at: float, low: float, high: float) -> Slider:
+    made = Slider(value=10**at, min=low, max=high, step=0.05, decades=True, digits=3)
+    made.description = label
+    made.layout.width = "32em"
+    return made

@@ -34,6 +34,8 @@ METHODS: Mapping[str, Method] = {
     "Approach 3 · log-Huber": "log-huber",
     "Approach 3 · least squares": "mse",
 }
+SYMBOLS: Mapping[str, str] = {"alpha": "α", "beta": "β"}
+"""Parameters of the law whose letter is not their name."""
 QUICK_RESAMPLES = 40
 """Enough to see the band move; the whole sample follows when it is still."""
 _POINTS, _QUICK_POINTS = 33, 13
@@ -135,8 +137,7 @@ class Analysis:
 
 
 def _held(fixed: Mapping[str, float]) -> FitWarning:
-    symbols = {"alpha": "α", "beta": "β"}
-    named = ", ".join(f"{symbols.get(name, name)} = {value:.4g}" for name, value in fixed.items())
+    named = ", ".join(f"{SYMBOLS.get(name, name)} = {value:.4g}" for name, value in fixed.items())
     return FitWarning(
         code="held_by_hand",
         message=f"{named} {'is' if len(fixed) == 1 else 'are'} held by hand: the intervals do not "

@@ -147,10 +147,11 @@ def _trainable(recipe: Recipe, low: float, high: float) -> tuple[float, ...]:
     if min(map(n_sizes, wanted)) >= _SIZES:
         return wanted
     tried = [float(f"{low * 10 ** (k / 20):.2g}") for k in range(-60, 81)]
-    most = min(_SIZES, max(map(n_sizes, tried)))
+    counts = {budget: n_sizes(budget) for budget in tried}
+    most = min(_SIZES, max(counts.values()))
     if not most:
         return wanted
-    enough = [budget for budget in tried if n_sizes(budget) >= most]
+    enough = [budget for budget, n in counts.items() if n >= most]
     inside = [budget for budget in enough if low <= budget <= high]
     # A stretch that is too short to tell how N* grows is widened towards smaller budgets.
     floor = min(inside or enough, default=low)

@@ -109,7 +109,7 @@ def button(
 def labelled(control: w.Widget, name: str, tip: str, width: str = "auto") -> Any:
     """Give a control its label and its explanation."""
     control.description, control.tooltip = name, tip
-    if not isinstance(control, Slider):
+    if control.has_trait("style"):
         control.style = _STYLE
     control.layout.width = width
     control.layout.flex = "none"

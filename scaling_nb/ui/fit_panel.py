@@ -11,7 +11,7 @@ import ipywidgets as w
 
 from ..errors import counted
 from ..fit import FitWarning, IsoFlopFit, LawFit
-from .analysis import METHODS, Analysis
+from .analysis import METHODS, SYMBOLS, Analysis
 from .board import Board
 from .boards import board_of
 from .choices import Remedy, remedy_for
@@ -245,12 +245,11 @@ def numbers_html(analysis: Analysis | None) -> str:
     if not isinstance(fit, LawFit):
         return ""
     parts = [_exponents(fit.exponent_N, fit.exponent_N_interval, fit.status, fit.n_runs)]
-    symbols = {"alpha": "α", "beta": "β"}
     for name, value in fit.params.items():
         held = " (held)" if name in analysis.question.fixed else ""
         low, high = fit.intervals.get(name, (None, None))
         span = "" if held or low is None else f" ({low:.4g} to {high:.4g})"
-        parts.append(f"{symbols.get(name, name)} = <b>{value:.4g}</b>{span}{held}")
+        parts.append(f"{SYMBOLS.get(name, name)} = <b>{value:.4g}</b>{span}{held}")
     best = analysis.optimum
     if best is not None and analysis.question.fixed:
         ratio = fit.objective_value / best.objective_value if best.objective_value > 0 else 1.0

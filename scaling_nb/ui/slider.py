@@ -53,6 +53,15 @@ class Slider(anywidget.AnyWidget):
             self._make_room(math.log10(value) if self.decades else value)
             self.value = value
 
+    def bound(self, low: float, high: float) -> None:
+        """Move the ends, given as `min` and `max` are; a value beyond them moves with them."""
+        at = math.log10(self.value) if self.decades else self.value
+        inside = min(max(at, low), high)
+        with self.hold_sync():
+            self.min, self.max = low, high
+            if inside != at:
+                self.value = 10**inside if self.decades else inside
+
     def _make_room(self, at: float) -> None:
         margin = 0.1 if self.decades else 0.0
         if self._centred and self.min + margin <= at <= self.max - margin:

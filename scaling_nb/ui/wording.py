@@ -6,11 +6,8 @@ import math
 import re
 from html import escape
 
-import numpy as np
-
-from ..fit import Allocation, FitWarning
+from ..fit import Allocation, FitWarning, IsoFlopFit, LawFit
 from ..plots.style import count, flop, measure
-from ..records import RunTable
 from .analysis import Analysis
 
 _FLOP_UNIT = " FLOP"
@@ -94,12 +91,11 @@ def _span(answer: Allocation, name: str) -> str:
     return f" ({count(low)}–{count(high)})"
 
 
-def _reach(answer: Allocation, runs: RunTable) -> str:
+def _reach(answer: Allocation, fit: IsoFlopFit | LawFit | None) -> str:
     """Return how far beyond the runs an answer reaches, on either side."""
     if answer.extrapolation > 1:
         return f"extrapolating <b>{flop(answer.extrapolation)}×</b> beyond the largest run"
-    compute = runs.C
-    below = float(np.nanmin(compute)) / answer.compute if np.isfinite(compute).any() else 0.0
+    below = fit.scope.C[0] / answer.compute if fit is not None and fit.scope is not None else 0.0
     if below > 1:
         return f"extrapolating <b>{flop(below)}×</b> below the smallest run"
     return "within the compute of the runs"
@@ -120,7 +116,7 @@ def details_html(analysis: Analysis | None) -> str:
             f"within {100 * a.within:g} % of the best loss: N {count(low)} to {count(high)}"
         )
     if math.isfinite(a.extrapolation):
-        parts.append(_reach(a, analysis.runs))
+        parts.append(_reach(a, analysis.fit))
     if a.epochs > 1:
         parts.append(f"{a.epochs:.3g} epochs over {count(a.unique_tokens)} unique tokens")
     test = analysis.backtest

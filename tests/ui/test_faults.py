@@ -128,6 +128,16 @@ def test_a_sliders_range_is_centred_on_what_it_shows():
     assert (mirror.control.min, mirror.control.max) == (11, 17)
 
 
+def test_a_value_beyond_new_ends_moves_with_them():
+    slider = log_slider()
+    slider.bound(13, 14)
+    assert (slider.min, slider.max, slider.value) == (13, 14, pytest.approx(1e13))
+    slider.bound(12.5, 15)
+    assert slider.value == pytest.approx(1e13)
+    slider.bound(3, 4)
+    assert slider.value == pytest.approx(1e4)
+
+
 def test_a_sliders_range_and_value_arrive_together():
     slider = log_slider(around=3.0)
     slider.comm.sent.clear()
