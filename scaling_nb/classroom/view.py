@@ -14,8 +14,8 @@ from ..errors import ScalingError
 from ..events import Signal
 from ..plots.style import count, flop
 from ..records import Run, RunTable
-from ..ui.controls import CSS
 from ..ui.live_chart import LiveChart
+from ..ui.panel import framed
 from ..ui.slider import Slider
 from ..ui.wording import plain
 from .pictures import draw_runs, draw_truth, truth_view
@@ -169,8 +169,7 @@ def instructor_view(instructor: Judge, submissions: Any) -> widgets.VBox:
 
 
 def _panel(parts: dict[str, widgets.Widget]) -> widgets.VBox:
-    panel = widgets.VBox([widgets.HTML(f"<style>{CSS}</style>"), *parts.values()])
-    panel.add_class("snb-panel")
+    panel = framed(*parts.values())
     panel.parts = parts
     return panel
 

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 class Reach(anywidget.AnyWidget):
     """What ipywidgets leaves out for keyboards and screen readers, in the panel it stands in.
 
-    Headings of foldable parts can be reached and opened by key.
+    Headings of foldable parts can be reached and opened by key, and arrows move the control that
+    has the focus.
     """
 
     _esm = Path(__file__).with_name("reach.js")

@@ -1,4 +1,4 @@
-// Keys for foldable parts, in the panel this stands in.
+// Keys for controls and foldable parts, in the panel this stands in.
 
 function set(part, name, value) {
   if (part.getAttribute(name) !== value) part.setAttribute(name, value);
@@ -20,6 +20,13 @@ function openByKey(root) {
   }
 }
 
+const CHOOSING = new Set(["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown", "Home", "End", "PageUp", "PageDown"]);
+
+// A notebook takes these for itself, and the control that has the focus would not move.
+function keepKeys(event) {
+  if (CHOOSING.has(event.key) && event.target.matches("input, select, textarea")) event.stopPropagation();
+}
+
 function render({ el }) {
   el.style.display = "none";
   let observer = null;
@@ -29,6 +36,7 @@ function render({ el }) {
     const root = el.closest(".snb-panel");
     if (!root) return void requestAnimationFrame(begin);
     openByKey(root);
+    root.addEventListener("keydown", keepKeys);
     observer = new MutationObserver(() => openByKey(root));
     observer.observe(root, { childList: true, subtree: true, attributes: true, attributeFilter: ["class"] });
   };

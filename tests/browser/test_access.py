@@ -92,6 +92,37 @@ def test_a_lasso_takes_points_out_and_back_and_leaves_nothing_behind(lab):
     assert_clean(lab)
 
 
+def test_a_typed_budget_stays_and_the_slider_follows_the_hand(lab):
+    lab.write(TABLE)
+    lab.open()
+    lab.run_all()
+    wait(lab, ANSWER)
+    field = lab.page.get_by_label("C (FLOP)")
+    answered = "(text) => document.querySelector('.snb-answer').innerText.includes(text)"
+    # Far apart, so that each moves the slider's range: what it says back must not count.
+    for typed in ("1e30", "1e12", "1e21", "1e7") * 3:
+        field.fill(typed)
+        field.press("Enter")
+        wait(lab, answered, f"C = {typed} FLOP")
+    lab.python("dash.board.settle()")
+    assert lab.python("print(dash.board.snapshot.question.target)") == "10000000.0"
+    assert field.input_value() == "1e7"
+    lab.page.get_by_label("compute C").press("ArrowRight")
+    wait(lab, answered, "C = 1.05e7 FLOP")
+    assert_clean(lab)
+
+
+def test_arrows_move_the_control_that_has_the_focus(lab):
+    lab.write(TABLE)
+    lab.open()
+    lab.run_all()
+    wait(lab, ANSWER)
+    lab.page.get_by_label("method").press("ArrowDown")
+    wait(lab, "() => document.querySelector('.snb-panel').innerText.includes('α = ')")
+    assert "Approach 3" in lab.page.get_by_label("method").input_value()
+    assert_clean(lab)
+
+
 def test_a_picture_of_the_dark_page_is_for_white_paper(lab):
     from PIL import Image
 
