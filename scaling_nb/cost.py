@@ -144,6 +144,8 @@ def estimate_cost(
         ]
         return makespan(seconds, n)
 
+    peaks = [cost.peak_bytes for cost in costs]
+    memory = [line(job[0].flops_per_token, peaks) for job in jobs]
     seconds = total([cost.step_seconds for cost in costs])
     low = min(total([c.step_spread[0] for c in costs]), seconds * (1 - _LEAST_SPREAD))
     high = max(total([c.step_spread[1] for c in costs]), seconds * (1 + _LEAST_SPREAD))
@@ -152,7 +154,7 @@ def estimate_cost(
     return CostEstimate(
         seconds=seconds,
         seconds_range=(low, high),
-        peak_bytes=n * (worker_bytes + max(cost.peak_bytes for cost in costs)),
+        peak_bytes=n * worker_bytes + round(math.fsum(heapq.nlargest(n, memory))),
         kwh=kwh[0],
         kwh_range=(kwh[1], kwh[2]),
         price=None if price_per_kwh is None else kwh[0] * price_per_kwh,

@@ -1,15 +1,19 @@
 """What a sweep takes while it runs: seconds of training and the most memory, to hold against plans.
 
-Memory is what this process and its workers have of their own beyond what this process had before:
-sampled twice a second, so a peak between two looks is missed.
+Memory is what this process and its workers have of their own beyond what this process had before.
+Linux remembers the most that a process had; elsewhere it is sampled twice a second, and a peak
+between two looks is missed.
 """
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 
@@ -52,7 +56,11 @@ class Meter:
 
     def start(self) -> None:
         """Begin to measure."""
-        self._before = _own_bytes(psutil.Process())
+        own = psutil.Process()
+        _give_back_free_memory()
+        for pid in (own.pid, *self._workers()):
+            _forget_peak(pid)
+        self._before = _own_peak(own)
         self._last = time.monotonic()
         threading.Thread(target=self._look_on, name="meter", daemon=True).start()
 
@@ -71,20 +79,43 @@ class Meter:
         if self._trained or trains:
             self._seconds += now - self._last
         self._last, self._trained = now, trains
-        workers = sum(_own_bytes_of(pid) for pid in self._workers())
-        self._peak = max(self._peak, _own_bytes(psutil.Process()) - self._before + workers)
+        workers = sum(own_bytes(pid) for pid in self._workers())
+        self._peak = max(self._peak, _own_peak(psutil.Process()) - self._before + workers)
 
 
-def _own_bytes(process: psutil.Process) -> int:
-    """Memory that would be free again without this process; shared libraries do not count."""
+def own_bytes(pid: int) -> int:
+    """Return the most memory of its own that a process had; 0 where it has ended."""
     try:
-        return int(process.memory_full_info().uss)
-    except psutil.AccessDenied:
-        return int(process.memory_info().rss)
-
-
-def _own_bytes_of(pid: int) -> int:
-    try:
-        return _own_bytes(psutil.Process(pid))
+        return _own_peak(psutil.Process(pid))
     except psutil.Error:
         return 0
+
+
+def _own_peak(process: psutil.Process) -> int:
+    """Return what would be free again without a process, at its most; not shared libraries."""
+    try:
+        now = process.memory_full_info()
+        own, resident = int(now.uss), int(now.rss)
+    except psutil.AccessDenied:
+        own = resident = int(process.memory_info().rss)
+    return own + max(0, _most_resident(process.pid) - resident)
+
+
+def _most_resident(pid: int) -> int:
+    """Return the most bytes a process had in memory since its peak was forgotten; 0: unknown."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return 0
+
+
+def _give_back_free_memory() -> None:
+    """Let the C library return what it keeps for later: it would hide what training takes."""
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _forget_peak(pid: int) -> None:
+    with contextlib.suppress(OSError):
+        Path(f"/proc/{pid}/clear_refs").write_text("5")

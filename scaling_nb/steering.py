@@ -9,10 +9,10 @@ from typing import Self
 
 from .errors import StoreError, SweepError
 from .executors import Executor, Job, JobQueue
-from .executors.base import MEMORY_MARGIN
 from .records import RunSpec
 from .status import OPEN, SweepStatus
 from .training.control import Control
+from .training.memory import MEMORY_MARGIN
 from .training.outcomes import left_out
 from .training.recipe import Recipe
 from .view import SweepView

@@ -6,8 +6,9 @@ import os
 
 from ..errors import SweepError
 from ..training.devices import free_memory
+from ..training.memory import MEMORY_MARGIN
 from ..training.recipe import Recipe
-from .base import MEMORY_MARGIN, MEMORY_SHARE, Executor
+from .base import MEMORY_SHARE, Executor
 from .payload import pickle_recipe
 from .pool import WORKER_BYTES
 from .processes import ProcessExecutor

@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 Emit = Callable[[Event], None]
 MOST_DEATHS = 3
 
-MEMORY_MARGIN = 1.5
-"""What a run may need, over its weights, gradients, moments and saved activations."""
-
 MEMORY_SHARE = 0.7
 """Share of the free memory that a sweep takes."""
 

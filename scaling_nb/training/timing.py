@@ -9,12 +9,13 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier, Event, Thread
+from typing import Protocol
 
-import psutil
 import torch
 
 from ..cost import StepCost
 from .devices import use_one_thread
+from .memory import MEMORY_MARGIN, Sized, run_bytes
 from .trainer import Trainable, Trainer
 
 _WARM_STEPS = 3
@@ -22,10 +23,17 @@ _LEAST_STEPS = 8
 _ENOUGH_SECONDS = 0.5
 
 
+class Measured(Trainable, Sized, Protocol):
+    """What a measurement asks of a recipe."""
+
+
 def measure_step(
-    recipe: Trainable, value: int | float, *, lr: float | None, workers: int = 1, beside: int = 0
+    recipe: Measured, value: int | float, *, lr: float | None, workers: int = 1, beside: int = 0
 ) -> StepCost:
     """Time real steps of one size with `workers` training at once; nothing of it is kept.
+
+    Memory is read from the device's allocator on a GPU. On a CPU it is counted: what a process
+    gave back is used again, so that its growth says little of what a run needs.
 
     Parameters
     ----------
@@ -39,11 +47,14 @@ def measure_step(
         costs = list(pool.map(lambda i: _measure(recipe, value, lr, i, together), range(workers)))
     steps = [s for cost in costs for s in cost[0]]
     quartiles = statistics.quantiles(steps, n=4)
+    on_gpu = recipe.device.type == "cuda"
     return StepCost(
         step_seconds=quartiles[1],
         step_spread=(quartiles[0], quartiles[2]),
         eval_seconds=statistics.median(cost[1] for cost in costs),
-        peak_bytes=max(cost[2] for cost in costs),
+        peak_bytes=max(cost[2] for cost in costs)
+        if on_gpu
+        else round(MEMORY_MARGIN * run_bytes(recipe, value)),
     )
 
 
@@ -85,10 +96,9 @@ def _measure(
         gc.collect()
         if on_gpu:
             torch.cuda.reset_peak_memory_stats(recipe.device)
-        before = _memory(recipe, on_gpu)
+        before = torch.cuda.memory_allocated(recipe.device) if on_gpu else 0
         trainer = Trainer(recipe, value, seed=seed, lr=lr)
         trainer.train(_WARM_STEPS, 10**6, report=lambda piece: None)
-        used = max(_parameter_bytes(trainer), _memory(recipe, on_gpu) - before)
         together.wait()
         seconds: list[float] = []
         while len(seconds) < _LEAST_STEPS or sum(seconds) < _ENOUGH_SECONDS:
@@ -98,16 +108,5 @@ def _measure(
         began = time.perf_counter()
         trainer.evaluate()
         took = time.perf_counter() - began
-        # Held-out batches may be larger than training batches.
-        return seconds, took, max(used, _memory(recipe, on_gpu) - before)
-
-
-def _memory(recipe: Trainable, on_gpu: bool) -> int:
-    if on_gpu:
-        return int(torch.cuda.max_memory_allocated(recipe.device))
-    return int(psutil.Process().memory_info().rss)
-
-
-def _parameter_bytes(trainer: Trainer) -> int:
-    """Weights, gradients and two moments: the least that AdamW can need."""
-    return 4 * sum(p.numel() * p.element_size() for p in trainer.parameters)
+        most = torch.cuda.max_memory_allocated(recipe.device) if on_gpu else 0
+        return seconds, took, most - before
