@@ -68,7 +68,7 @@ class GPT(nn.Module):
         self.token_embedding = nn.Embedding(vocab_size, d_model)
         self.position_embedding = nn.Embedding(context, d_model) if positions == "learned" else None
         if positions == "rotary":
-            cos, sin = rotary_table(context, d_model // n_heads, rope_base)
+            cos, sin = rotary_table(context, n_heads, d_model // n_heads, rope_base)
             self.rotary_cos: Tensor
             self.rotary_sin: Tensor
             self.register_buffer("rotary_cos", cos, persistent=False)

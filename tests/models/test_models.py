@@ -103,14 +103,11 @@ def test_positions_matter_and_rotary_ones_are_relative():
     assert not torch.allclose(a, b, atol=1e-4)
     from scaling_nb.models.blocks import rotary_table, rotate
 
-    cos, sin = rotary_table(16, 8, 100.0)
-    q, k = torch.randn(8), torch.randn(8)
-    scores = torch.tensor(
-        [
-            [rotate(q, cos[i], sin[i]) @ rotate(k, cos[j], sin[j]) for j in range(16)]
-            for i in range(16)
-        ]
-    )
+    one = torch.randn(1, 1, 3 * 2 * 8)
+    turned = rotate(one.expand(1, 16, -1), *rotary_table(16, 2, 8, 100.0), n_heads=6)
+    q, k, v = turned.view(16, 3, 2, 8).permute(1, 2, 0, 3)
+    assert torch.equal(v, one.view(3, 2, 1, 8)[2].expand_as(v)), "values are not turned"
+    scores = (q @ k.transpose(1, 2))[1]
     for offset in range(-5, 6):
         diagonal = scores.diagonal(offset)
         assert torch.allclose(diagonal, diagonal[0].expand_as(diagonal), atol=1e-4)
