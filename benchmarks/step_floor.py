@@ -89,7 +89,7 @@ def step(model: GPT, batch: Batch) -> None:
         turned = ATEN._scaled_dot_product_flash_attention_for_cpu_backward(
             dy.view(-1, length, heads, 2 * half).transpose(1, 2), q, k, v, y, logsumexp, 0.0, True
         )
-        turned = torch.stack([part.transpose(1, 2) for part in turned], 2).view(-1, length, 3 * width)
+        turned = torch.stack([part.transpose(1, 2) for part in turned], dim=2).flatten(2)
         # The table of the other half has the other sign, so that this turns back.
         dqkv = rotate(turned, cos, -sin, half)
         dn = linear_backward(dqkv.view(rows, -1), n1, block.qkv.weight)

@@ -29,7 +29,8 @@ def test_it_has_the_two_commands_each_on_one_line():
 
 
 def test_ci_calls_its_test_command():
-    assert "grep -m1 -E '^python3 -m venv .*pytest( |$)' README.md" in (ROOT / ".ci/run").read_text()
+    search = "grep -m1 -E '^python3 -m venv .*pytest( |$)' README.md"
+    assert search in (ROOT / ".ci/run").read_text()
 
 
 def test_every_file_it_names_is_there():

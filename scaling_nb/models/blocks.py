@@ -63,9 +63,7 @@ def make_norm(kind: str, width: int) -> nn.Module:
     return nn.RMSNorm(width) if kind == "rms" else nn.LayerNorm(width, bias=False)
 
 
-def rotary_table(
-    context: int, n_heads: int, head_width: int, base: float
-) -> tuple[Tensor, Tensor]:
+def rotary_table(context: int, n_heads: int, head_width: int, base: float) -> tuple[Tensor, Tensor]:
     """Return cos and sin of position · base^(-2i/d_head), each of shape (T, 3 · width).
 
     They are written out for every head of queries, keys and values, whose angle is 0: one product

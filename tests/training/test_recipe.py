@@ -536,7 +536,9 @@ def test_a_loss_with_weights_is_counted_and_moves_with_the_model(tokens):
     assert weighted.inspect_size(4) == lm(tokens).inspect_size(4)
 
 
-@pytest.mark.parametrize("form", [list, tuple, bytes, torch.from_numpy], ids=lambda form: form.__name__)
+@pytest.mark.parametrize(
+    "form", [list, tuple, bytes, torch.from_numpy], ids=["list", "tuple", "bytes", "tensor"]
+)
 def test_token_ids_come_in_many_forms(tokens, form):
     assert lm(form(tokens)).data.is_tokens
 
