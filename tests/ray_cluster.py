@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import signal
 import socket
@@ -33,7 +32,6 @@ class Cluster:
             port = free.getsockname()[1]
         self.address = f"{HEAD}:{port}"
         self._folder = folder
-        self._environment = {**os.environ, "RAY_raylet_start_wait_time_s": "120"}
         self._start(
             "--head", f"--port={port}", "--num-cpus=0", "--include-dashboard=false",
             f"--temp-dir={folder}", ip=HEAD,
@@ -48,7 +46,6 @@ class Cluster:
         command = [str(Path(sys.executable).with_name("ray")), "start", *arguments]
         done = subprocess.run(
             [*command, f"--node-ip-address={ip}", MEMORY, "--disable-usage-stats"],
-            env=self._environment,
             capture_output=True,
             text=True,
             check=False,

@@ -173,8 +173,9 @@ class Host:
         if orders.paused or orders.cancelled:
             for tended in self._jobs.values():
                 if tended.ref is not None and not tended.heard:
-                    # Not begun, as far as is known: its place in the queue is given up.
-                    ray.cancel(tended.ref)
+                    # Not begun, as far as is known: its place in the queue is given up. By force,
+                    # as a worker interrupted in an import could never import that again.
+                    ray.cancel(tended.ref, force=True)
         for tended in self._jobs.values():
             tended.tell()
         async with self._ordered:

@@ -63,6 +63,11 @@ class RayTask:
     path: tuple[str, ...]
 
 
+def get_ready() -> None:
+    """Import on this worker what training needs, which takes seconds."""
+    from . import job  # noqa: F401
+
+
 def train_remotely(task: RayTask, payload: list[Any], host: Any) -> tuple[Outcome, list[Event]]:
     """Train a job on this worker; returns how it ended, and what is still to be told.
 

@@ -16,7 +16,6 @@ import scaling_nb as snb
 from scaling_nb.errors import SweepError
 from scaling_nb.events import Noted, RunStarted, StepLogged
 from scaling_nb.executors import JobQueue, RayExecutor
-from scaling_nb.executors.ray import _fits
 from scaling_nb.executors.ray_host import Terms, gathering_seconds
 from scaling_nb.training.control import Control
 
@@ -147,8 +146,9 @@ def test_a_recipe_that_no_worker_can_read_says_so(tokens, tmp_path):
     sweep = snb.Sweep(
         recipe, tiny_plan(recipe, (1e6,)), store=tmp_path / "there.db", executor="ray"
     ).start()
-    with pytest.raises(SweepError, match="Install what it imports on every node"):
+    with pytest.raises(SweepError, match="Install what it imports on every node") as said:
         sweep.wait(120)
+    assert "Traceback" not in str(said.value)
 
 
 def _only_here(outputs, targets):
@@ -170,12 +170,6 @@ def test_without_ray_the_pip_line_is_said(tiny_recipe, monkeypatch):
     )
     with pytest.raises(SweepError, match=r"pip install 'scaling_nb\[ray\]'"):
         RayExecutor()
-
-
-def test_room_is_counted_node_by_node():
-    assert _fits({"CPU": 16.0, "GPU": 2.0}, {"CPU": 1, "GPU": 1, "a100": 0}) == 2
-    assert _fits({"CPU": 16.0}, {"CPU": 1, "GPU": 1}) == 0
-    assert _fits({"CPU": 3.0}, {"CPU": 2}) == 1
 
 
 def test_an_order_that_is_given_ahead_of_the_start_is_obeyed(tiny_recipe):
