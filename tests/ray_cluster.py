@@ -60,6 +60,14 @@ class Cluster:
             if mine and "raylet" in words and f"--node_ip_address={ip} " in f"{words} ":
                 _kill(process)
 
+    def kill_head(self) -> None:
+        """Lose the head at once, and with it the cluster's memory of itself."""
+        self.kill(HEAD)
+        for process in processes():
+            words = " ".join(_command(process))
+            if "gcs_server" in words and str(self._folder) in words:
+                _kill(process)
+
     def stop(self) -> None:
         """Kill this cluster's processes, and no other's: `ray stop` ends all of the machine's."""
         for process in processes():

@@ -313,12 +313,18 @@ def _payload(recipe: Recipe) -> tuple[bytes, list[Any]]:
     return pickled, buffers
 
 
+def _outlive_the_head() -> None:
+    """Have Ray not end this process, the kernel, a minute after the head is lost.
+
+    It reads this as it is first imported.
+    """
+    os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", str(FOREVER))
+
+
 def _connect(address: str | None) -> None:
     import logging
 
-    # Before Ray is imported: where the head is lost it ends this process, the kernel, after a
-    # minute.
-    os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", str(FOREVER))
+    _outlive_the_head()
     import ray
 
     if ray.is_initialized():
