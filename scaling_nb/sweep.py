@@ -260,7 +260,8 @@ class Sweep(SteeredSweep):
     def _drive(self) -> None:
         checkpointing = Checkpointing(folder=self._checkpoints, every=self.checkpoint_every)
         try:
-            remove_leftovers(self._checkpoints)
+            if not self.executor.remote:  # there, somebody may be writing them
+                remove_leftovers(self._checkpoints)
             while not self._finish_if_done():
                 self.executor.run(
                     self.recipe,

@@ -14,6 +14,7 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Clusters that tests start on this machine need no tokens, and the processes must agree on that.
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")
 # A shell that starts tests in the background lets them ignore interrupts, and all they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 # Test helpers live beside the tests, and importlib mode adds no folder to the path.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import signal
 import socket
@@ -33,7 +32,6 @@ class Cluster:
             port = free.getsockname()[1]
         self.address = f"{HEAD}:{port}"
         self._folder = folder
-        self._environment = {**os.environ, "RAY_raylet_start_wait_time_s": "120"}
         self._start(
             "--head", f"--port={port}", "--num-cpus=0", "--include-dashboard=false",
             f"--temp-dir={folder}", ip=HEAD,
@@ -48,7 +46,6 @@ class Cluster:
         command = [str(Path(sys.executable).with_name("ray")), "start", *arguments]
         done = subprocess.run(
             [*command, f"--node-ip-address={ip}", MEMORY, "--disable-usage-stats"],
-            env=self._environment,
             capture_output=True,
             text=True,
             check=False,
@@ -61,6 +58,14 @@ class Cluster:
             words = " ".join(_command(process))
             mine = self.address in words
             if mine and "raylet" in words and f"--node_ip_address={ip} " in f"{words} ":
+                _kill(process)
+
+    def kill_head(self) -> None:
+        """Lose the head at once, and with it the cluster's memory of itself."""
+        self.kill(HEAD)
+        for process in processes():
+            words = " ".join(_command(process))
+            if "gcs_server" in words and str(self._folder) in words:
                 _kill(process)
 
     def stop(self) -> None:

@@ -110,6 +110,17 @@ def test_a_plan_travels_as_a_file_and_is_trained_without_a_notebook(recipe_file,
     assert len(finished) == len(read_plan(plan)[0].runs)
 
 
+@pytest.mark.slow
+def test_a_plan_is_trained_on_a_cluster(recipe_file, tmp_path):
+    plan = tmp_path / "plan.json"
+    words = ["plan", f"{recipe_file}:recipe", "--budgets", "5e5", "1e6", "--out", str(plan)]
+    assert main(words) == 0
+    assert main(["run", str(plan), "--executor", "ray", "--storage", f"{tmp_path}/shared"]) == 0
+    with RunStore(plan.with_suffix(".db")) as store:
+        finished = [run for run in store.runs().values() if run.status == "finished"]
+    assert len(finished) == len(read_plan(plan)[0].runs)
+
+
 def test_a_plan_of_another_recipe_is_refused(recipe_file, tmp_path, capsys):
     plan = tmp_path / "plan.json"
     main(["plan", f"{recipe_file}:recipe", "--budgets", "5e5", "1e6", "--out", str(plan)])

@@ -9,8 +9,10 @@ import pytest
 from helpers import TinyLM, tiny_plan
 
 from scaling_nb import Recipe, RunStore, StoreError, Sweep, SweepError
-from scaling_nb.events import StepLogged, StorageFailed
+from scaling_nb.events import RunStarted, StepLogged, StorageFailed
+from scaling_nb.executors import InlineExecutor
 from scaling_nb.reopening import differences
+from scaling_nb.training.checkpoint import checkpoint_key
 
 
 def finished(recipe, path, **options) -> Sweep:
@@ -25,6 +27,24 @@ def test_opening_takes_the_settings_from_the_store(tiny_recipe, tmp_path):
     assert (again.executor.name, again.checkpoint_every) == ("inline", 1.5)
     other = Sweep.open(tmp_path / "runs.db", tiny_recipe, executor="threads", checkpoint_every=9.0)
     assert (other.executor.name, other.checkpoint_every) == ("threads", 9.0)
+
+
+def test_what_other_machines_are_writing_is_left_alone_until_their_run_is_done(
+    tiny_recipe, tmp_path
+):
+    class Elsewhere(InlineExecutor):
+        remote = True
+
+    plan = tiny_plan(tiny_recipe, reuse="cooldown")
+    written = tmp_path / "runs.checkpoints" / f"{checkpoint_key(plan.runs[0])}.77.tmp"
+    written.parent.mkdir()
+    written.write_bytes(b"half")
+    seen = []
+    sweep = Sweep(tiny_recipe, plan, store=tmp_path / "runs.db", executor=Elsewhere())
+    sweep.events.connect(lambda e: seen.append(written.exists()) if type(e) is RunStarted else None)
+    assert sweep.start().wait(60)
+    assert seen[0]
+    assert not written.parent.exists()
 
 
 def test_what_differs_in_a_recipe_is_said_with_its_values(tiny_recipe, tokens, tmp_path):

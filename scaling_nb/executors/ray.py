@@ -7,6 +7,7 @@ The notebook only attends: a host on the head node submits the tasks and hears t
 from __future__ import annotations
 
 import importlib.util
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -20,19 +21,22 @@ from ..training.recipe import Recipe
 from .base import Checkpointing, Emit, Job, JobQueue
 from .payload import pickle_recipe
 from .ray_host import Host, Terms
-from .ray_task import import_path
+from .ray_nodes import HEAD, Roll, in_words, room
+from .ray_task import get_ready, import_path
 
 NAMESPACE = "scaling_nb"
-HEAD = "node:__internal_head__"
 CONCURRENCY = 20_000
 """Questions that the host may have open at once: two for each run in training."""
 
 AHEAD = 16
 """Jobs that wait on the cluster for a free place: with fewer, short ones would wait for us."""
 
-LOOK_SECONDS = 2.0
 MOST_HOSTS = 5
+HEAD_SECONDS = 60.0
+"""How long the head node may be silent, as one that starts anew, until the sweep ends."""
+
 WAITING_SECONDS = 30.0
+FOREVER = 10**8
 
 
 class RayExecutor:
@@ -79,7 +83,7 @@ class RayExecutor:
             )
         self.num_cpus, self.num_gpus = num_cpus, num_gpus
         self.resources, self.storage = dict(resources or {}), storage
-        self._slots, self._looked = 1, -LOOK_SECONDS
+        self._slots, self._roll = 1, Roll()
         _connect(address)
 
     def needs(self, recipe: Recipe) -> dict[str, Any]:
@@ -98,21 +102,18 @@ class RayExecutor:
         return max(1, self.slots(recipe))
 
     def slots(self, recipe: Recipe) -> int:
-        """Return how many runs the cluster has room for now."""
-        if time.monotonic() - self._looked > LOOK_SECONDS:
+        """Return how many runs the cluster has room for, as far as its head has told."""
+        nodes = self._roll.nodes()
+        if nodes is not None:
             needs = self.needs(recipe)
             wanted = {"CPU": needs["num_cpus"], "GPU": needs["num_gpus"], **self.resources}
-            self._slots = sum(_fits(node["Resources"], wanted) for node in _nodes())
-            self._looked = time.monotonic()
+            self._slots = room(nodes, wanted)
         return self._slots
 
     def places(self) -> str:
         """Return the cluster in words: its nodes, CPUs and GPUs."""
-        nodes = _nodes()
-        total = {key: sum(n["Resources"].get(key, 0) for n in nodes) for key in ("CPU", "GPU")}
-        parts = [f"{len(nodes)} node{'s' * (len(nodes) != 1)}"]
-        parts += [f"{total[key]:g} {key}{'s' * (total[key] != 1)}" for key in total if total[key]]
-        return ", ".join(parts)
+        nodes = self._roll.nodes()
+        return "a cluster whose head does not answer" if nodes is None else in_words(nodes)
 
     def pids(self) -> list[int]:
         """Return none: the workers live on other machines, or in Ray's processes."""
@@ -149,6 +150,7 @@ class RayExecutor:
             ),
             emit,
             control,
+            self._roll,
         )
         attendance.work_off(recipe, jobs, lambda: self.slots(recipe))
 
@@ -156,9 +158,11 @@ class RayExecutor:
 class _Attendance:
     """A driver's side of one sweep on the cluster."""
 
-    def __init__(self, name: str, terms: Terms, emit: Emit, control: Control) -> None:
+    def __init__(self, name: str, terms: Terms, emit: Emit, control: Control, roll: Roll) -> None:
         self.name, self.terms, self.emit, self.control = name, terms, emit, control
+        self._roll = roll
         self._host: Any = None
+        self._readying: list[Any] = []
         self._driver = 0
         self._in_hand: set[str] = set()
         self._open: list[tuple[Job, set[str]]] = []
@@ -177,12 +181,12 @@ class _Attendance:
             while len(jobs) or self._open:
                 if self._host is None:
                     hosts += 1
-                    self._attach(payload, jobs)
+                    self._attach(payload, jobs, slots())
                     stop_listening = self.control.listen(self._order)
                 try:
                     self._submit(jobs, slots())
                     self._hear(jobs)
-                except ray.exceptions.RayActorError as error:
+                except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError) as error:
                     if hosts >= MOST_HOSTS:
                         raise SweepError(
                             f"the cluster lost the sweep's host {hosts} times ({error}). Look at "
@@ -211,13 +215,29 @@ class _Attendance:
             if stop_listening is not None:
                 stop_listening()
 
-    def _attach(self, payload: tuple[bytes, list[Any]], jobs: JobQueue) -> None:
+    def _attach(self, payload: tuple[bytes, list[Any]], jobs: JobQueue, slots: int) -> None:
         import ray
 
-        self._host = _find_or_start(self.name)
+        head = self._head()
+        try:
+            self._host = ray.get_actor(self.name, namespace=NAMESPACE)
+        except ValueError:
+            # Workers import torch while the host starts.
+            ready = ray.remote(get_ready).options(max_retries=0, **self.terms.resources)
+            self._readying = [ready.remote() for _ in range(min(slots, len(jobs)))]
+            self._host = _start_host(self.name, head)
         wanted = [spec.run_id for job in jobs.waiting() for spec in job.specs]
         self._driver, in_hand = ray.get(self._host.attach.remote(self.terms, payload, wanted))
         self._in_hand = set(in_hand)
+
+    def _head(self) -> str | None:
+        nodes = self._roll.nodes(patience=HEAD_SECONDS)
+        if nodes is None:
+            raise SweepError(
+                f"the cluster's head node has not answered for {HEAD_SECONDS:g} s. Start it, or "
+                "another cluster, and start() again."
+            )
+        return next((node["NodeID"] for node in nodes if HEAD in node["Resources"]), None)
 
     def _submit(self, jobs: JobQueue, workers: int) -> None:
         """Give the host as many jobs as the cluster trains, and some more to go on with."""
@@ -240,7 +260,12 @@ class _Attendance:
     def _hear(self, jobs: JobQueue) -> None:
         import ray
 
-        events = ray.get(self._host.take.remote(self._driver))
+        try:
+            events = ray.get(self._host.take.remote(self._driver), timeout=HEAD_SECONDS)
+        except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, SweepError):
+                raise error.cause from None  # it says all; how it travelled says nothing
+            raise
         if events is None:
             self._host = None  # it serves the other kernel now, and must not end with this one
             raise SweepError("another kernel attends to this sweep now; it is read-only here.")
@@ -274,6 +299,8 @@ class _Attendance:
         import ray
 
         if self._host is not None and ray.is_initialized():
+            for ref in self._readying:
+                ray.cancel(ref, force=True)
             ray.kill(self._host)
             self._host = None
 
@@ -286,9 +313,18 @@ def _payload(recipe: Recipe) -> tuple[bytes, list[Any]]:
     return pickled, buffers
 
 
+def _outlive_the_head() -> None:
+    """Have Ray not end this process, the kernel, a minute after the head is lost.
+
+    It reads this as it is first imported.
+    """
+    os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", str(FOREVER))
+
+
 def _connect(address: str | None) -> None:
     import logging
 
+    _outlive_the_head()
     import ray
 
     if ray.is_initialized():
@@ -300,29 +336,18 @@ def _connect(address: str | None) -> None:
             logging_level=logging.WARNING,
             include_dashboard=None if address else False,
         )
-    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+    except Exception as error:  # Ray has no class of its own for a cluster that does not come
         raise SweepError(
             f"there is no Ray cluster at {address or 'hand'}: {error}. Start one with `ray start "
             "--head`, or give RayExecutor(address=…)."
         ) from error
 
 
-def _nodes() -> list[Any]:
-    import ray
-
-    return [node for node in ray.nodes() if node["Alive"]]
-
-
-def _fits(has: Mapping[str, float], wanted: Mapping[str, float]) -> int:
-    return min((int(has.get(key, 0) / n) for key, n in wanted.items() if n), default=1)
-
-
-def _find_or_start(name: str) -> Any:
-    """Return the host of that name; a new one is pinned to the head node."""
+def _start_host(name: str, head: str | None) -> Any:
+    """Return the host of that name, pinned to the head node; another's, if that came first."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    head = next((node["NodeID"] for node in _nodes() if HEAD in node["Resources"]), None)
     strategy = NodeAffinitySchedulingStrategy(head, soft=False) if head else "DEFAULT"
     return (
         ray.remote(Host)

@@ -66,6 +66,12 @@ class _Tended:
     ended: set[str] = field(default_factory=set)
     ref: Any = None
     where: str = ""
+    told: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def tell(self) -> None:
+        """Answer the task that asks for orders, or that has ended and need not wait for any."""
+        self.told.set()
+        self.told = asyncio.Event()
 
 
 class Host:
@@ -82,7 +88,7 @@ class Host:
         self._me: Any = None
         self._remote: Any = None
         self._failure: BaseException | None = None
-        # Two, or every message of a thousand runs would wake those who wait for orders.
+        # Two, or every message of a thousand runs would wake the jobs that wait for orders.
         self._news = asyncio.Event()
         self._ordered = asyncio.Condition()
 
@@ -137,7 +143,7 @@ class Host:
             self._news.set()
 
     async def take(self, driver: int) -> list[Event] | None:
-        """Return what is new, as soon as there is something; None to a driver that was replaced.
+        """Return what is new, soon after there is something; None to a driver that was replaced.
 
         Raises
         ------
@@ -147,6 +153,9 @@ class Host:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(TAKE_SECONDS):
                 await self._news.wait()
+                if self._jobs:
+                    # An answer costs more than what it brings: others may go with it.
+                    await asyncio.sleep(GATHER_SECONDS)
         self._news.clear()
         if driver != self._driver:
             return None
@@ -164,8 +173,11 @@ class Host:
         if orders.paused or orders.cancelled:
             for tended in self._jobs.values():
                 if tended.ref is not None and not tended.heard:
-                    # Not begun, as far as is known: its place in the queue is given up.
-                    ray.cancel(tended.ref)
+                    # Not begun, as far as is known: its place in the queue is given up. By force,
+                    # as a worker interrupted in an import could never import that again.
+                    ray.cancel(tended.ref, force=True)
+        for tended in self._jobs.values():
+            tended.tell()
         async with self._ordered:
             self._ordered.notify_all()
 
@@ -193,11 +205,18 @@ class Host:
             self._mail.put(event)
         self._news.set()
 
-    async def next_orders(self, known: Orders) -> Orders:
-        """Return the orders in force, as soon as they differ from those that are known."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(ANSWER_SECONDS), self._ordered:
-                await self._ordered.wait_for(lambda: self._orders != known)
+    async def next_orders(self, number: int, attempt: int, known: Orders) -> Orders | None:
+        """Return the orders in force, as soon as they differ from those that are known.
+
+        None: that task has ended, or is no longer the one listened to.
+        """
+        tended = self._jobs.get(number)
+        if tended is not None and attempt == tended.attempt and self._orders == known:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    await tended.told.wait()
+        if self._jobs.get(number) is not tended or tended is None or attempt != tended.attempt:
+            return None
         return self._orders
 
     async def _tend(self, number: int) -> None:
@@ -217,6 +236,7 @@ class Host:
                 outcome = await self._attempt(number, tended)
                 # From here on nothing is taken from that attempt, should it still live.
                 tended.attempt += 1
+                tended.tell()
                 self._again(tended, tended.job.without(tended.ended), outcome)
         finally:
             del self._jobs[number]

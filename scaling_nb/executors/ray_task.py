@@ -29,6 +29,9 @@ SMALL = 64 * 2**20
 GATHER_SECONDS = 0.02
 """How long events wait for others to go with them."""
 
+QUIET_SECONDS = 0.05
+"""A job that takes no longer tells nothing before its end, when all goes with its outcome."""
+
 _RECIPES: dict[str, Recipe] = {}
 
 
@@ -60,10 +63,15 @@ class RayTask:
     path: tuple[str, ...]
 
 
+def get_ready() -> None:
+    """Import on this worker what training needs, which takes seconds."""
+    from . import job  # noqa: F401
+
+
 def train_remotely(task: RayTask, payload: list[Any], host: Any) -> tuple[Outcome, list[Event]]:
     """Train a job on this worker; returns how it ended, and what is still to be told.
 
-    Runs as a Ray task. A job that takes no longer than a message sends none.
+    Runs as a Ray task. A job of a few steps sends no message: all goes with its outcome.
 
     Parameters
     ----------
@@ -186,7 +194,7 @@ class HostLine:
     def _report(self) -> None:
         task, sent, gather = self._task, 0, GATHER_SECONDS
         with self._changed:
-            if self._changed.wait_for(lambda: self._closed, timeout=gather):
+            if self._changed.wait_for(lambda: self._closed, timeout=QUIET_SECONDS):
                 return
         threading.Thread(target=self._listen, name="listen", daemon=True).start()
         while True:
@@ -202,9 +210,9 @@ class HostLine:
                 return
 
     def _listen(self) -> None:
-        orders = self._task.orders
+        task, orders = self._task, self._task.orders
         while not self._closed:
-            told = _ask(self._host.next_orders, orders)
+            told = _ask(self._host.next_orders, task.number, task.attempt, orders)
             if told is None:
                 self._give_up()
                 return

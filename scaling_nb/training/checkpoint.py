@@ -122,8 +122,9 @@ class Checkpoint:
         return found
 
     def delete(self) -> None:
-        """Remove both files: the job is done. One that cannot be removed does no harm."""
-        for path in (self.path, self.previous):
+        """Remove the files: the job is done. One that cannot be removed does no harm."""
+        half_written = self.path.parent.glob(f"{self.key}.*.tmp")
+        for path in (self.path, self.previous, *half_written):
             with contextlib.suppress(OSError):
                 path.unlink()
 

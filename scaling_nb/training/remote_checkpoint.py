@@ -44,17 +44,37 @@ class RemoteCheckpoint(Checkpoint):
             raise OSError(f"{newest} cannot be written: {error}") from error
 
     def candidates(self) -> list[Saved]:
-        """Fetch and return what can be read, newest first."""
+        """Fetch and return what can be read, newest first.
+
+        Raises
+        ------
+        OSError
+            The storage does not answer: to begin anew would cost more than to try again.
+        """
         for path in (self.path, self.previous):
-            with contextlib.suppress(FileNotFoundError):
+            try:
                 self._files.get_file(self._there(path), str(path))
+            except Exception as error:  # each kind of storage has its own
+                path.unlink(missing_ok=True)
+                if self._has(self._there(path)):
+                    raise OSError(f"{self._there(path)} cannot be read: {error}") from error
         return super().candidates()
 
+    def _has(self, name: str) -> bool:
+        """Whether there is, or may be, such a file: not every storage says so where it is read."""
+        try:
+            self._files.info(name)
+        except FileNotFoundError:
+            return False
+        except Exception as error:
+            raise OSError(f"{name} cannot be read: {error}") from error
+        return True
+
     def delete(self) -> None:
-        """Remove the files here and there."""
+        """Remove the files here and there. One that cannot be removed does no harm."""
         super().delete()
         for path in (self.path, self.previous):
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(Exception):
                 self._files.rm_file(self._there(path))
 
     def _there(self, path: Path) -> str:

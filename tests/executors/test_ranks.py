@@ -30,8 +30,8 @@ def recipe(tokens, devices=1, **options):
     )
 
 
-def trained(recipe, plan, path):
-    sweep = snb.Sweep(recipe, plan, store=path, executor="inline").start()
+def trained(recipe, plan, path, executor="inline"):
+    sweep = snb.Sweep(recipe, plan, store=path, executor=executor).start()
     assert sweep.wait(timeout=200)
     return sweep
 
@@ -50,6 +50,19 @@ def test_a_sweep_on_two_devices_gives_the_numbers_of_one(tokens, tmp_path):
         np.testing.assert_allclose(l2, l1, rtol=0, atol=1e-5)
     notes = {run.message for run in two._ended()}
     assert notes == {"trained on 2 devices together"}
+
+
+@pytest.mark.slow
+def test_two_devices_of_a_cluster_give_the_numbers_of_one(tokens, tmp_path):
+    alone, together = recipe(tokens), recipe(tokens, devices=2)
+    plan = tiny_plan(alone, (2e6,))
+    one = trained(alone, plan, tmp_path / "one.db")
+    executor = snb.RayExecutor(storage=f"file://{tmp_path}/shared")
+    assert executor.needs(together)["num_cpus"] == 2
+    plan = dataclasses.replace(plan, recipe=together)
+    two = trained(together, plan, tmp_path / "two.db", executor)
+    np.testing.assert_allclose(two.runs.L, one.runs.L, rtol=0, atol=1e-6)
+    assert {run.message for run in two._ended()} == {"trained on 2 devices together"}
 
 
 def test_a_run_that_diverges_ends_alone_and_the_rest_are_trained(tokens, tmp_path):

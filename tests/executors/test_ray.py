@@ -6,6 +6,7 @@ import importlib.util
 import signal
 import sys
 import threading
+import time
 
 import numpy as np
 import psutil
@@ -16,7 +17,6 @@ import scaling_nb as snb
 from scaling_nb.errors import SweepError
 from scaling_nb.events import Noted, RunStarted, StepLogged
 from scaling_nb.executors import JobQueue, RayExecutor
-from scaling_nb.executors.ray import _fits
 from scaling_nb.executors.ray_host import Terms, gathering_seconds
 from scaling_nb.training.control import Control
 
@@ -114,6 +114,44 @@ def test_a_pause_gives_the_cluster_back(tiny_recipe, here, tmp_path):
     assert all("cpu" in where for where in sweep.status().where.values())
 
 
+@pytest.mark.slow
+def test_what_a_run_prints_and_why_it_fails_reach_the_notebook_and_it_is_tried_again(
+    tokens, tmp_path, capfd
+):
+    broken = tmp_path / "broken"
+    broken.touch()
+
+    class Fragile(TinyLM):
+        def forward(self, x):
+            if self.training and self.head.in_features == 4 and broken.exists():
+                print("about to fail", flush=True)
+                raise ArithmeticError("my bug")
+            return super().forward(x)
+
+    recipe = snb.Recipe(
+        Fragile, size="width", sizes=[2, 4, 8], model_kwargs={"vocab_size": 11}, dataset=tokens,
+        batch_size=4, tokens_per_sample=8, optimizer={"lr": 1e-2}, eval_tokens=64,
+    )  # fmt: skip
+    broken.unlink()
+    plan = tiny_plan(recipe, (1e6, 2e6))
+    broken.touch()
+    sweep = snb.Sweep(recipe, plan, store=tmp_path / "there.db", executor="ray").start()
+    assert sweep.wait(120)
+    failed = [run.run_id for run in sweep.failures]
+    assert {run.size for run in sweep.failures} == {4}
+    assert 'raise ArithmeticError("my bug")' in sweep.traceback(failed[0])
+    told, until = "", time.monotonic() + 20
+    while "about to fail" not in told and time.monotonic() < until:
+        told += "".join(capfd.readouterr())
+        time.sleep(0.1)
+    assert "about to fail" in told
+    broken.unlink()
+    for run_id in failed:
+        sweep.retry(run_id)
+    assert sweep.wait(120)
+    assert len(sweep.runs) == len(plan.runs)
+
+
 def test_a_driver_that_was_replaced_does_not_end_the_others_host(tiny_recipe, tmp_path):
     import ray
 
@@ -147,8 +185,9 @@ def test_a_recipe_that_no_worker_can_read_says_so(tokens, tmp_path):
     sweep = snb.Sweep(
         recipe, tiny_plan(recipe, (1e6,)), store=tmp_path / "there.db", executor="ray"
     ).start()
-    with pytest.raises(SweepError, match="Install what it imports on every node"):
+    with pytest.raises(SweepError, match="Install what it imports on every node") as said:
         sweep.wait(120)
+    assert "Traceback" not in str(said.value)
 
 
 def _only_here(outputs, targets):
@@ -170,12 +209,6 @@ def test_without_ray_the_pip_line_is_said(tiny_recipe, monkeypatch):
     )
     with pytest.raises(SweepError, match=r"pip install 'scaling_nb\[ray\]'"):
         RayExecutor()
-
-
-def test_room_is_counted_node_by_node():
-    assert _fits({"CPU": 16.0, "GPU": 2.0}, {"CPU": 1, "GPU": 1, "a100": 0}) == 2
-    assert _fits({"CPU": 16.0}, {"CPU": 1, "GPU": 1}) == 0
-    assert _fits({"CPU": 3.0}, {"CPU": 2}) == 1
 
 
 def test_an_order_that_is_given_ahead_of_the_start_is_obeyed(tiny_recipe):

@@ -143,3 +143,46 @@ def test_a_killed_notebook_finds_its_runs_again(three_nodes, reference, tmp_path
         sweep = snb.Sweep.open(store, make_recipe(), executor="ray").start()
         assert sweep.wait(300)
         assert_same(sweep, reference)
+
+
+ORPHAN = """
+import sys, time
+sys.path[:0] = [{tests!r}, {here!r}]
+from scaling_nb.executors import ray as cluster
+cluster._outlive_the_head()
+cluster.HEAD_SECONDS = 5.0
+import ray, test_ray_cluster as t
+import scaling_nb as snb
+if __name__ == "__main__":
+    ray.init(address={address!r}, namespace="scaling_nb", _node_ip_address={head!r},
+             log_to_driver=False)
+    recipe = t.make_recipe()
+    sweep = snb.Sweep(recipe, t.make_plan(recipe), store={store!r}, executor="ray").start()
+    sweep.events.connect(
+        lambda e: print("step", flush=True) if isinstance(e, snb.events.StepLogged) else None)
+    try:
+        sweep.wait()
+    except snb.SweepError as error:
+        print("said:", str(error).splitlines()[0], flush=True)
+    time.sleep({lasts})
+    began = time.monotonic()
+    print("places:", sweep.executor.places(), time.monotonic() - began < 10, flush=True)
+"""
+
+
+def test_a_lost_head_ends_the_sweep_with_a_word_and_not_the_notebook(three_nodes, tmp_path):
+    script = tmp_path / "driver.py"
+    script.write_text(
+        ORPHAN.format(
+            tests=str(TESTS), here=str(Path(__file__).parent), address=three_nodes.address,
+            head=HEAD, store=str(tmp_path / "runs.db"), lasts=70,
+        )
+    )  # fmt: skip
+    driver = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
+    assert driver.stdout is not None
+    assert driver.stdout.readline() == "step\n"
+    three_nodes.kill_head()
+    said = driver.communicate(timeout=300)[0]
+    assert "said: the sweep failed: SweepError: the cluster's head node has not answered" in said
+    assert "places: a cluster whose head does not answer True" in said
+    assert driver.returncode == 0

@@ -45,3 +45,27 @@ def test_storage_that_refuses_is_an_error_of_storage(tmp_path):
     (tmp_path / "far").write_text("a file where the folder should be")
     with pytest.raises(OSError, match="cannot be written"):
         RemoteCheckpoint(f"file://{tmp_path}/far", "job").save(saved(1))
+
+
+def test_storage_with_words_of_its_own_for_what_is_not_there_holds_nothing(tmp_path, monkeypatch):
+    there = RemoteCheckpoint(f"file://{tmp_path}/far", "job")
+
+    def get_file(source, target):
+        open(target, "wb").close()  # as ftp does, before it asks
+        raise RuntimeError("550 No such file")
+
+    monkeypatch.setattr(there._files, "get_file", get_file)
+    assert there.candidates() == []
+
+
+def test_storage_that_does_not_answer_is_not_taken_for_empty(tmp_path, monkeypatch):
+    there = RemoteCheckpoint(f"file://{tmp_path}/far", "job")
+
+    def silent(*arguments):
+        raise RuntimeError("could not connect")
+
+    monkeypatch.setattr(there._files, "get_file", silent)
+    monkeypatch.setattr(there._files, "info", silent)
+    with pytest.raises(OSError, match=r"cannot be read: could not connect"):
+        there.candidates()
+    there.delete()
