@@ -43,7 +43,7 @@ def test_it_writes_report_allocation_and_fit(csv, tmp_path, capsys):
     assert json.loads((out / "fit.json").read_text())["data_hash"] == (
         snb.RunTable.from_csv(csv).data_hash
     )
-    assert "For C = 1e+21 FLOP" in (out / "report.html").read_text()
+    assert "For C = 1e21 FLOP" in (out / "report.html").read_text()
 
 
 def test_parameters_are_held_and_runs_excluded(csv, capsys):

@@ -79,6 +79,11 @@ class Allocation:
     held_out: HeldOut | None = None
     notes: tuple[FitWarning, ...] = ()
 
+    @property
+    def extrapolates(self) -> bool:
+        """Whether the budget is beyond the largest run, by more than its own rounding to steps."""
+        return bool(np.isfinite(self.extrapolation) and self.extrapolation > 1.01)
+
     def __str__(self) -> str:
         return "\n".join(_lines(self))
 
@@ -121,7 +126,7 @@ def _remarks(answer: Allocation) -> list[str]:
             f"within {100 * answer.within:g} % of best loss: N from {answer.near_optimal[0]:.3g} "
             f"to {answer.near_optimal[1]:.3g}"
         )
-    if np.isfinite(answer.extrapolation) and answer.extrapolation > 1:
+    if answer.extrapolates:
         lines.append(f"extrapolating {answer.extrapolation:.3g} times beyond the largest run")
     if answer.epochs > 1:
         lines.append(f"{answer.epochs:.3g} epochs over {answer.unique_tokens:.3g} unique tokens")

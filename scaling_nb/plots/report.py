@@ -22,7 +22,7 @@ from .curves import plot_curves
 from .diagnostics import plot_residuals
 from .frontier import plot_frontier
 from .isoflop import plot_isoflop
-from .style import count, measure
+from .style import count, flop, measure
 from .surface import plot_surface
 
 if TYPE_CHECKING:
@@ -147,10 +147,10 @@ def answer_sentence(answer: Allocation) -> str:
 
     n = said("n_params", count(answer.n_params), count)
     d = said("n_tokens", count(answer.n_tokens), count)
-    text = f"For C = {answer.compute:.3g} FLOP: N = {n} parameters, D = {d} tokens"
+    text = f"For C = {flop(answer.compute)} FLOP: N = {n} parameters, D = {d} tokens"
     if np.isfinite(answer.loss):
         text += f", loss {said('loss', measure(answer.loss), measure)}"
-    if answer.extrapolation > 1:
+    if answer.extrapolates:
         text += f"; that is {answer.extrapolation:.3g} times the largest run"
     return text + "."
 
@@ -160,7 +160,7 @@ def allocation_table(fit: MakesTables, budgets: Sequence[float] | None = None) -
     import pandas as pd
 
     table = fit.chinchilla_table(budgets)
-    shown: dict[str, list[str]] = {"C (FLOP)": [f"{c:.3g}" for c in table["C"]]}
+    shown: dict[str, list[str]] = {"C (FLOP)": [flop(c) for c in table["C"]]}
     for name, head in _HEADS.items():
         show = measure if name in ("loss", "tokens_per_param") else count
         ends = [table.get(f"{name}_{end}", table[name] * np.nan) for end in ("low", "high")]

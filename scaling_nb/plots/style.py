@@ -122,11 +122,11 @@ def flop(value: float) -> str:
 
 
 def count(value: float) -> str:
-    """Return a count in words of the field: ``1.2 M``, ``70 B``, ``3.4e+17`` beyond trillions."""
+    """Return a count in words of the field: ``1.2 M``, ``70 B``, ``3.4e17`` beyond trillions."""
     for scale, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
         if scale <= abs(value) < 1e15:
             return f"{value / scale:.3g} {letter}"
-    return f"{value:.3g}"
+    return flop(value)
 
 
 def measure(value: float) -> str:

@@ -93,7 +93,7 @@ def _span(answer: Allocation, name: str) -> str:
 
 def _reach(answer: Allocation, fit: IsoFlopFit | LawFit | None) -> str:
     """Return how far beyond the runs an answer reaches, on either side."""
-    if answer.extrapolation > 1:
+    if answer.extrapolates:
         return f"extrapolating <b>{flop(answer.extrapolation)}×</b> beyond the largest run"
     below = fit.scope.C[0] / answer.compute if fit is not None and fit.scope is not None else 0.0
     if below > 1:
