@@ -1,9 +1,15 @@
 // One chart. State comes from the kernel: a snapshot for every new view, then patches in order.
 // See live_chart.py for the other end.
+//
+// Plotly draws a chart whole, and that costs tens of milliseconds that training on the same cores
+// would miss. So Plotly draws when something else than a line's end has changed, and now and then;
+// in between, what lines have gained is drawn at their ends as paths on Plotly's own axes.
 
 const HELLO_AGAIN = 2500; // ms without a snapshot before a view asks again
 const PLOTLY_AGAIN = 10000; // ms without plotly.js before it is asked for again
 const DIMMED = 0.15;
+const WHOLE_EVERY = 2000; // ms between two whole draws while lines only grow
+const WHOLE_SHARE = 1 / 30; // of the time, at most, goes into them
 
 const page = (globalThis.__scaling_nb__ ??= { plotly: null, views: new Set(), draws: [], sent: 0 });
 
@@ -61,6 +67,7 @@ function evaluate(source) {
 class State {
   constructor() {
     this.seq = -1;
+    this.anew = true; // more has changed than the ends of lines
     this.figure = { data: [], layout: {} };
     this.lines = [];
   }
@@ -74,6 +81,7 @@ class State {
     if (content.kind === "figure") this.figure = content.figure;
     if (content.kind === "add") this.lines.push(...content.traces.map(newLine));
     if (content.kind === "patch") this.patch(buffers);
+    else this.anew = true;
     return true;
   }
 
@@ -82,6 +90,7 @@ class State {
     const points = typed(buffers[1], Float32Array);
     let at = 0;
     this.seq = content.seq;
+    this.anew = true;
     this.figure = content.figure;
     this.lines = content.traces.map((trace, i) => {
       const line = newLine(trace);
@@ -106,7 +115,8 @@ class State {
   }
 }
 
-const newLine = (trace) => ({ trace, x: [], y: [], t: [] });
+// `tail` is what Plotly has not drawn yet, behind the last point that it has.
+const newLine = (trace) => ({ trace, x: [], y: [], t: [], tail: { trace, x: [], y: [], t: [] } });
 
 function typed(view, Kind) {
   if (!view || !view.byteLength) return new Kind(0);
@@ -130,11 +140,23 @@ function grow(line, points, at, n, now) {
   const reach = points[at + n - 1] - from;
   for (let i = 0; i < n; i++) {
     const share = reach > 0 ? (points[at + i] - from) / reach : 1;
-    line.x.push(points[at + i]);
-    line.y.push(points[at + n + i]);
-    line.t.push(begin + share * (now - begin));
+    for (const part of [line, line.tail]) {
+      part.x.push(points[at + i]);
+      part.y.push(points[at + n + i]);
+      part.t.push(begin + share * (now - begin));
+    }
   }
   return at + 2 * n;
+}
+
+// Plotly draws the line now: what comes is drawn from its last point on.
+function cutTail(line, smoothed) {
+  const last = line.x.length - 1;
+  line.tail = { trace: line.trace, x: [], y: [], t: [] };
+  if (last < 0) return;
+  line.tail.x.push(line.x[last]);
+  line.tail.y.push(smoothed[last]);
+  line.tail.t.push(line.t[last]);
 }
 
 function thin(line, masks, at) {
@@ -186,6 +208,69 @@ function streamed(lines, view) {
   });
 }
 
+const HEADROOM = 0.08; // of the x axis is left free for what comes
+const FAR = 10; // spreads beyond the others' losses, and a loss would flatten them
+
+const at = (sorted, share, round) => sorted[round(share * (sorted.length - 1))];
+
+// The axes' ranges that show every line, but for losses so far out that no other could be read.
+function rangesOf(drawn, view) {
+  const scaled = (values, log) => {
+    const known = Float64Array.from(log ? values.map(Math.log10) : values).filter(Number.isFinite);
+    return known.sort();
+  };
+  const xs = drawn.map((trace) => scaled([trace.x[0], trace.x.at(-1)], view.logX)).filter((v) => v.length);
+  const ys = drawn.map((trace) => scaled(trace.y, view.logY));
+  const some = ys.filter((v) => v.length);
+  if (!xs.length || !some.length) return null;
+  const highs = Float64Array.from(some, (v) => at(v, 0.9, Math.floor)).sort();
+  const lows = Float64Array.from(some, (v) => at(v, 0.1, Math.ceil)).sort();
+  const [high, low] = [at(highs, 0.75, Math.floor), at(lows, 0.25, Math.ceil)];
+  const reach = Math.max(FAR * (high - low), view.logY ? 1 : 3 * Math.abs(high));
+  const [floor, cap] = [low - reach, high + reach];
+  const inside = some.map((v) => v.filter((y) => y >= floor && y <= cap)).filter((v) => v.length);
+  const bottom = Math.min(...inside.map((v) => v[0]));
+  const top = Math.max(...inside.map((v) => v.at(-1)));
+  const left = Math.min(...xs.map((v) => v[0]));
+  const right = Math.max(...xs.map((v) => v.at(-1)));
+  const pad = 0.05 * (top - bottom) || 0.05 * Math.abs(top) || 1;
+  return {
+    xaxis: [left, right + HEADROOM * (right - left || Math.abs(right) || 1)],
+    yaxis: [bottom - pad, top + pad],
+    cap,
+    floor,
+    beyond: ys.flatMap((v, i) => (v.length && (v.at(-1) > cap || v[0] < floor) ? [i] : [])),
+  };
+}
+
+// Says what does not fit: a line that leaves the chart must not look like one that ends.
+function beyondNote(lines, ranges, ink) {
+  const few = ranges.beyond.map((i) => lines[i]);
+  const worst = few[0].y.reduce((a, b) => (Math.abs(b) > Math.abs(a) ? b : a));
+  const text = few.length === 1
+    ? `${few[0].trace.label} goes on to ${worst.toPrecision(3)}`
+    : `${few.length} runs go beyond the chart`;
+  return {
+    text: `${worst > 0 ? "▲" : "▼"} ${text}`, font: { size: 11, color: ink }, showarrow: false,
+    xref: "paper", yref: "paper", x: 1, xanchor: "right", y: worst > 0 ? 1 : 0,
+    yanchor: worst > 0 ? "top" : "bottom",
+  };
+}
+
+const DASHES = { dash: [3, 3], dot: [1, 1], dashdot: [3, 1, 1, 1] }; // as Plotly's, in widths
+
+function pathOf(line, xs, ys, xaxis, yaxis) {
+  const points = xs.map((x, i) => `${xaxis.d2p(x).toFixed(1)},${yaxis.d2p(ys[i]).toFixed(1)}`);
+  const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
+  const { colour, width, dash } = line.trace;
+  const unit = Math.max(width, 3);
+  path.setAttribute("d", `M${points.join("L")}`);
+  path.style.cssText = `fill:none;stroke:${colour};stroke-width:${width}px;vector-effect:non-scaling-stroke`;
+  if (DASHES[dash]) path.style.strokeDasharray = DASHES[dash].map((n) => `${n * unit}px`).join(" ");
+  return path;
+}
+
+
 function theme(el) {
   const css = getComputedStyle(el);
   const read = (name, otherwise) => css.getPropertyValue(name).trim() || otherwise;
@@ -199,7 +284,7 @@ function theme(el) {
 // A picture is for a paper, whatever the page's theme.
 const PRINTED = { ink: "#222", paper: "#fff", behind: "#fff" };
 
-function layoutOf(state, view, colours, height, lassos = 0) {
+function layoutOf(state, view, colours, height, lassos = 0, ranges = null) {
   const layout = structuredClone(state.figure.layout);
   const streaming = state.lines.length > 0;
   Object.assign(layout, {
@@ -222,9 +307,17 @@ function layoutOf(state, view, colours, height, lassos = 0) {
     Object.assign(layout.xaxis, {
       title: { text: X_AXES[view.x].title },
       type: view.logX ? "log" : "linear",
-      uirevision: `${view.x}${view.logX}`,
+      uirevision: `${view.x}${view.logX}${view.follows}`,
     });
-    Object.assign(layout.yaxis, { type: view.logY ? "log" : "linear", uirevision: `${view.logY}` });
+    Object.assign(layout.yaxis, {
+      type: view.logY ? "log" : "linear",
+      uirevision: `${view.logY}${view.follows}`,
+    });
+  }
+  if (ranges) {
+    for (const name of ["xaxis", "yaxis"]) layout[name].range = ranges[name];
+    const note = ranges.beyond.length ? [beyondNote(state.lines, ranges, colours.ink)] : [];
+    layout.annotations = [...(layout.annotations ?? []), ...note];
   }
   return layout;
 }
@@ -270,13 +363,13 @@ async function render({ model, el }) {
   const shown = { model };
   page.views.add(shown);
   const state = new State();
-  const view = { x: "tokens", logX: false, logY: false, smoothing: 0.5, picked: null };
+  const view = { x: "tokens", logX: false, logY: false, smoothing: 0.5, picked: null, follows: 0 };
   const area = document.createElement("div");
   area.style.cssText = `width:100%;height:${model.get("height")}px`;
   area.setAttribute("role", "img");
   el.style.width = "100%";
   el.classList.add("snb-chart");
-  if (model.get("controls")) el.append(toolbar(view, (change) => { Object.assign(view, change); schedule(); }));
+  if (model.get("controls")) el.append(toolbar(view, (change) => { Object.assign(view, change); redraw(); }));
   el.append(area);
 
   const name = () =>
@@ -290,6 +383,13 @@ async function render({ model, el }) {
   let cost = 0;
   let drawnAt = 0;
   let wired = false;
+  let whole = true; // whether the next draw is Plotly's
+  let wholeAt = 0;
+  let wholeCost = 0;
+  let due = null; // the timer of a whole draw that lines' ends wait for
+  let ranges = null;
+  let inView = true;
+  const tails = document.createElementNS("http://www.w3.org/2000/svg", "g");
   let lassos = 0;
   let wanted = []; // pictures asked for: taken when the present state is drawn
 
@@ -297,7 +397,7 @@ async function render({ model, el }) {
     if (content.kind === "plotly") return;
     if (content.kind === "image") {
       wanted.push(content);
-      return schedule();
+      return redraw();
     }
     if (!state.receive(content, buffers)) return hello();
     if (content.kind === "snapshot") clearTimeout(again);
@@ -321,32 +421,108 @@ async function render({ model, el }) {
     timer = setTimeout(() => requestAnimationFrame(draw), Math.max(0, rest));
   }
 
+  function redraw() {
+    whole = true;
+    schedule();
+  }
+
   async function draw() {
     timer = null;
     if (closed || !area.isConnected) return;
     if (!area.clientWidth) return watchSize(); // hidden: drawn when it is shown
+    if (wired && !inView && !wanted.length) return; // drawn when it comes into view
     const began = performance.now();
     const newest = stamp;
+    const plotly = whole || state.anew || !drawTails();
+    if (plotly) await drawWhole();
+    drawnAt = performance.now();
+    cost = drawnAt - began;
+    if (plotly) [wholeAt, wholeCost] = [drawnAt, cost];
+    clearTimeout(due);
+    // What hangs at the lines' ends can be hovered once Plotly has drawn it.
+    if (tails.childElementCount) {
+      due = setTimeout(redraw, wholeAt + Math.max(WHOLE_EVERY, wholeCost / WHOLE_SHARE) - drawnAt);
+    }
+    el.dataset.drawn = String(state.seq);
+    el.dataset.points = String(state.lines.reduce((sum, line) => sum + line.x.length, 0));
+    page.draws.push({ seq: state.seq, stamp: newest * 1000, drawn: Date.now(), cost, whole: plotly });
+    if (page.draws.length > 2000) page.draws.splice(0, 1000);
+    wanted.splice(0).forEach(send);
+  }
+
+  async function drawWhole() {
+    whole = state.anew = false;
     // A lasso is an order, not a state: what it chose shows in the figure that comes back.
     const still = state.figure.data.map((trace) => ({ ...trace, selectedpoints: null }));
-    const data = [...still, ...streamed(state.lines, view)];
-    const layout = layoutOf(state, view, theme(el), model.get("height"), lassos);
-    // Nothing leaves the machine: no button that uploads a chart.
+    const grown = streamed(state.lines, view);
+    const drawn = grown.filter((trace) => !trace.showlegend);
+    const fresh = rangesOf(drawn, view);
+    // Where somebody has zoomed, the range from before stands: Plotly takes a new one for an order.
+    if (fresh && ranges) {
+      for (const name of ["xaxis", "yaxis"]) if (zoomed(name)) fresh[name] = ranges[name];
+    }
+    ranges = fresh;
+    state.lines.forEach((line, i) => cutTail(line, drawn[i].y));
+    tails.replaceChildren();
+    const layout = layoutOf(state, view, theme(el), model.get("height"), lassos, ranges);
     const away = ["sendChartToCloud", "sendDataToCloud", "zoomIn2d", "zoomOut2d", "autoScale2d", ...(model.get("picks") ? [] : ["lasso2d", "select2d"])];
+    // Nothing leaves the machine: no button that uploads a chart.
     const config = { displaylogo: false, plotlyServerURL: "", modeBarButtonsToRemove: away };
+    if (ranges) {
+      // Plotly would go back to the first range that it was given.
+      config.doubleClick = false;
+      away.push("resetScale2d");
+      config.modeBarButtonsToAdd = [{ name: "follow", title: "Reset axes", icon: Plotly.Icons.home, click: follow }];
+    }
     try {
-      await Plotly.react(area, data, layout, config);
+      await Plotly.react(area, [...still, ...grown], layout, config);
     } catch (error) {
       console.warn("scaling_nb: the chart could not be drawn", error);
     }
     if (!wired) wire();
-    drawnAt = performance.now();
-    cost = drawnAt - began;
-    el.dataset.drawn = String(state.seq);
-    el.dataset.points = String(state.lines.reduce((sum, line) => sum + line.x.length, 0));
-    page.draws.push({ seq: state.seq, stamp: newest * 1000, drawn: Date.now(), cost });
-    if (page.draws.length > 2000) page.draws.splice(0, 1000);
-    wanted.splice(0).forEach(send);
+  }
+
+  // Draws what lines have gained since Plotly drew them. Returns false where Plotly has to: what
+  // came lies outside the axes, or Plotly's parts are not where they are looked for.
+  function drawTails() {
+    const { xaxis, yaxis } = area._fullLayout ?? {};
+    const plot = area.querySelector(".scatterlayer")?.parentNode;
+    if (!ranges || !plot || !xaxis?.d2p || !yaxis?.d2p) return false;
+    if (area._dragging) return true; // the axes are in somebody's hand
+    const [left, right] = rangeOf("xaxis");
+    const [bottom, top] = rangeOf("yaxis");
+    const { floor, cap } = ranges;
+    const paths = [];
+    for (const line of state.lines) {
+      if (line.tail.x.length < 2) continue;
+      const xs = X_AXES[view.x].read(line.tail);
+      const ys = smooth(line.tail.y, view.smoothing);
+      const [along, up] = [xs.map((v) => onAxis(v, view.logX)), ys.map((v) => onAxis(v, view.logY))];
+      if (![...along, ...up].every(Number.isFinite)) return false;
+      if (!zoomed("xaxis") && along.some((v) => v > right || v < left)) return false;
+      if (!zoomed("yaxis") && up.some((v) => (v > top && v <= cap) || (v < bottom && v >= floor))) return false;
+      const path = pathOf(line, xs, ys, xaxis, yaxis);
+      if (view.picked && view.picked !== line.trace.group) path.style.opacity = DIMMED;
+      paths.push(path);
+    }
+    tails.replaceChildren(...paths);
+    if (tails.parentNode !== plot) plot.append(tails);
+    return true;
+  }
+
+  const onAxis = (value, log) => (log ? Math.log10(value) : value);
+  const rangeOf = (name) => area._fullLayout[name].range;
+  function zoomed(name) {
+    const range = area._fullLayout?.[name]?.range;
+    if (!range || !ranges) return false;
+    const [low, high] = ranges[name];
+    return Math.abs(range[0] - low) + Math.abs(range[1] - high) > 1e-6 * (high - low);
+  }
+
+  function follow() {
+    view.follows += 1;
+    ranges = null;
+    redraw();
   }
 
   function wire() {
@@ -361,21 +537,22 @@ async function render({ model, el }) {
       if (!event) return;
       pick(event, "lasso");
       lassos += 1; // the next draw takes the lasso and its dimming away
-      schedule();
+      redraw();
     });
     area.on("plotly_legendclick", (event) => {
       if (!state.lines.length) return true;
       const group = event.data[event.curveNumber].legendgroup;
       view.picked = view.picked === group ? null : group;
-      schedule();
+      redraw();
       return false;
     });
+    area.on("plotly_doubleclick", () => { if (ranges) follow(); });
     area.on("plotly_legenddoubleclick", () => !state.lines.length);
   }
 
   const printed = () => ({
     data: [...state.figure.data, ...streamed(state.lines, view)],
-    layout: layoutOf(state, view, PRINTED, 480),
+    layout: layoutOf(state, view, PRINTED, 480, 0, ranges),
   });
 
   async function send({ format, id }) {
@@ -388,7 +565,7 @@ async function render({ model, el }) {
   const sized = new ResizeObserver(() => {
     if (!area.clientWidth) return;
     if (wired) Plotly.Plots.resize(area);
-    schedule();
+    redraw();
   });
   // An observer tells only of changes between its own looks: a chart that is hidden for the
   // moment of its draw, as while a theme is exchanged, has none. Observed anew, it is told.
@@ -397,7 +574,14 @@ async function render({ model, el }) {
     sized.observe(area);
   }
   watchSize();
-  const themed = new MutationObserver(schedule);
+  const seen = new IntersectionObserver((entries) => {
+    inView = entries.at(-1).isIntersecting;
+    if (inView) schedule();
+  });
+  seen.observe(area);
+  // What is pointed at is to be found under the pointer, the newest points too.
+  area.addEventListener("pointerenter", () => { if (tails.childElementCount) redraw(); });
+  const themed = new MutationObserver(redraw);
   themed.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light", "data-jp-theme-name"] });
 
   model.on("msg:custom", receive);
@@ -412,7 +596,9 @@ async function render({ model, el }) {
     page.views.delete(shown);
     clearTimeout(timer);
     clearTimeout(again);
+    clearTimeout(due);
     sized.disconnect();
+    seen.disconnect();
     themed.disconnect();
     model.off("msg:custom", receive);
     if (wired) Plotly.purge(area);
