@@ -2,8 +2,9 @@
 // See live_chart.py for the other end.
 //
 // Plotly draws a chart whole, and that costs tens of milliseconds that training on the same cores
-// would miss. So Plotly draws when something else than a line's end has changed, and now and then;
-// in between, what lines have gained is drawn at their ends as paths on Plotly's own axes.
+// would miss. So Plotly draws when more has changed than the ends of lines, and now and then; in
+// between, what lines have gained goes onto a canvas that lies over Plotly's axes. Nothing that is
+// there already is painted again for it, as it would be for one more path in Plotly's picture.
 
 const HELLO_AGAIN = 2500; // ms without a snapshot before a view asks again
 const PLOTLY_AGAIN = 10000; // ms without plotly.js before it is asked for again
@@ -115,8 +116,9 @@ class State {
   }
 }
 
-// `tail` is what Plotly has not drawn yet, behind the last point that it has.
-const newLine = (trace) => ({ trace, x: [], y: [], t: [], tail: { trace, x: [], y: [], t: [] } });
+// `tail` is what has not been drawn yet, behind the last point that was; `dashed` is how far the
+// dashes of what hangs at the line's end have come.
+const newLine = (trace) => ({ trace, x: [], y: [], t: [], tail: { trace, x: [], y: [], t: [] }, dashed: 0 });
 
 function typed(view, Kind) {
   if (!view || !view.byteLength) return new Kind(0);
@@ -149,14 +151,10 @@ function grow(line, points, at, n, now) {
   return at + 2 * n;
 }
 
-// Plotly draws the line now: what comes is drawn from its last point on.
+// The line is drawn up to here: what comes is drawn from its last point on.
 function cutTail(line, smoothed) {
-  const last = line.x.length - 1;
-  line.tail = { trace: line.trace, x: [], y: [], t: [] };
-  if (last < 0) return;
-  line.tail.x.push(line.x[last]);
-  line.tail.y.push(smoothed[last]);
-  line.tail.t.push(line.t[last]);
+  const { trace, tail } = line;
+  line.tail = { trace, x: tail.x.slice(-1), y: smoothed.slice(-1), t: tail.t.slice(-1) };
 }
 
 function thin(line, masks, at) {
@@ -257,17 +255,19 @@ function beyondNote(lines, ranges, ink) {
   };
 }
 
-const DASHES = { dash: [3, 3], dot: [1, 1], dashdot: [3, 1, 1, 1] }; // as Plotly's, in widths
+const DASHES = { solid: [], dash: [3, 3], dot: [1, 1], dashdot: [3, 1, 1, 1] }; // Plotly's, in widths
 
-function pathOf(line, xs, ys, xaxis, yaxis) {
-  const points = xs.map((x, i) => `${xaxis.d2p(x).toFixed(1)},${yaxis.d2p(ys[i]).toFixed(1)}`);
-  const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
+function stroke(pen, line, xs, ys, opacity) {
   const { colour, width, dash } = line.trace;
-  const unit = Math.max(width, 3);
-  path.setAttribute("d", `M${points.join("L")}`);
-  path.style.cssText = `fill:none;stroke:${colour};stroke-width:${width}px;vector-effect:non-scaling-stroke`;
-  if (DASHES[dash]) path.style.strokeDasharray = DASHES[dash].map((n) => `${n * unit}px`).join(" ");
-  return path;
+  pen.strokeStyle = colour;
+  pen.lineWidth = width;
+  pen.globalAlpha = opacity;
+  pen.setLineDash((DASHES[dash] ?? []).map((n) => n * Math.max(width, 3)));
+  pen.lineDashOffset = line.dashed;
+  pen.beginPath();
+  xs.forEach((x, i) => pen.lineTo(x, ys[i]));
+  pen.stroke();
+  for (let i = 1; i < xs.length; i++) line.dashed += Math.hypot(xs[i] - xs[i - 1], ys[i] - ys[i - 1]);
 }
 
 
@@ -369,8 +369,14 @@ async function render({ model, el }) {
   area.setAttribute("role", "img");
   el.style.width = "100%";
   el.classList.add("snb-chart");
-  if (model.get("controls")) el.append(toolbar(view, (change) => { Object.assign(view, change); redraw(); }));
+  if (model.get("controls")) el.append(toolbar(view, choose));
   el.append(area);
+
+  function choose(change) {
+    Object.assign(view, change);
+    if (!("smoothing" in change)) ranges = null; // of another axis
+    redraw();
+  }
 
   const name = () =>
     area.setAttribute("aria-label", [model.get("label"), model.get("summary")].filter(Boolean).join(". "));
@@ -389,7 +395,9 @@ async function render({ model, el }) {
   let due = null; // the timer of a whole draw that lines' ends wait for
   let ranges = null;
   let inView = true;
-  const tails = document.createElementNS("http://www.w3.org/2000/svg", "g");
+  const canvas = document.createElement("canvas");
+  canvas.style.cssText = "position:absolute;pointer-events:none";
+  canvas.setAttribute("aria-hidden", "true");
   let lassos = 0;
   let wanted = []; // pictures asked for: taken when the present state is drawn
 
@@ -439,8 +447,8 @@ async function render({ model, el }) {
     cost = drawnAt - began;
     if (plotly) [wholeAt, wholeCost] = [drawnAt, cost];
     clearTimeout(due);
-    // What hangs at the lines' ends can be hovered once Plotly has drawn it.
-    if (tails.childElementCount) {
+    if (!plotly) {
+      // What hangs at the lines' ends can be hovered once Plotly has drawn it.
       due = setTimeout(redraw, wholeAt + Math.max(WHOLE_EVERY, wholeCost / WHOLE_SHARE) - drawnAt);
     }
     el.dataset.drawn = String(state.seq);
@@ -462,8 +470,10 @@ async function render({ model, el }) {
       for (const name of ["xaxis", "yaxis"]) if (zoomed(name)) fresh[name] = ranges[name];
     }
     ranges = fresh;
-    state.lines.forEach((line, i) => cutTail(line, drawn[i].y));
-    tails.replaceChildren();
+    state.lines.forEach((line, i) => {
+      cutTail(line, drawn[i].y);
+      line.dashed = 0;
+    });
     const layout = layoutOf(state, view, theme(el), model.get("height"), lassos, ranges);
     const away = ["sendChartToCloud", "sendDataToCloud", "zoomIn2d", "zoomOut2d", "autoScale2d", ...(model.get("picks") ? [] : ["lasso2d", "select2d"])];
     // Nothing leaves the machine: no button that uploads a chart.
@@ -480,38 +490,51 @@ async function render({ model, el }) {
       console.warn("scaling_nb: the chart could not be drawn", error);
     }
     if (!wired) wire();
+    layCanvas();
+  }
+
+  // Puts an empty canvas over the axes, under what Plotly writes on hover.
+  function layCanvas() {
+    const { xaxis, yaxis } = area._fullLayout ?? {};
+    const picture = area.querySelector(".svg-container > .main-svg");
+    if (!ranges || !picture || !(xaxis?._length > 0) || !(yaxis?._length > 0)) return canvas.remove();
+    const fine = devicePixelRatio;
+    for (const [side, axis, size] of [["left", xaxis, "width"], ["top", yaxis, "height"]]) {
+      canvas.style[side] = `${axis._offset}px`;
+      canvas.style[size] = `${axis._length}px`;
+      canvas[size] = Math.ceil(axis._length * fine);
+    }
+    canvas.getContext("2d").scale(fine, fine);
+    canvas.style.visibility = "visible";
+    if (canvas.previousSibling !== picture) picture.after(canvas);
   }
 
   // Draws what lines have gained since Plotly drew them. Returns false where Plotly has to: what
   // came lies outside the axes, or Plotly's parts are not where they are looked for.
   function drawTails() {
     const { xaxis, yaxis } = area._fullLayout ?? {};
-    const plot = area.querySelector(".scatterlayer")?.parentNode;
-    if (!ranges || !plot || !xaxis?.d2p || !yaxis?.d2p) return false;
-    if (area._dragging) return true; // the axes are in somebody's hand
-    const [left, right] = rangeOf("xaxis");
-    const [bottom, top] = rangeOf("yaxis");
-    const { floor, cap } = ranges;
-    const paths = [];
-    for (const line of state.lines) {
-      if (line.tail.x.length < 2) continue;
-      const xs = X_AXES[view.x].read(line.tail);
-      const ys = smooth(line.tail.y, view.smoothing);
-      const [along, up] = [xs.map((v) => onAxis(v, view.logX)), ys.map((v) => onAxis(v, view.logY))];
-      if (![...along, ...up].every(Number.isFinite)) return false;
-      if (!zoomed("xaxis") && along.some((v) => v > right || v < left)) return false;
-      if (!zoomed("yaxis") && up.some((v) => (v > top && v <= cap) || (v < bottom && v >= floor))) return false;
-      const path = pathOf(line, xs, ys, xaxis, yaxis);
-      if (view.picked && view.picked !== line.trace.group) path.style.opacity = DIMMED;
-      paths.push(path);
+    if (!ranges || !canvas.isConnected || !xaxis?.d2p || !yaxis?.d2p) return false;
+    const [left, right] = zoomed("xaxis") ? [-Infinity, Infinity] : ranges.xaxis;
+    const [bottom, top] = zoomed("yaxis") ? [-Infinity, Infinity] : ranges.yaxis;
+    const grown = state.lines.filter((line) => line.tail.x.length > 1).map((line) => {
+      return { line, xs: X_AXES[view.x].read(line.tail), ys: smooth(line.tail.y, view.smoothing) };
+    });
+    const fits = grown.every(({ xs, ys }) => {
+      const along = xs.map((x) => (view.logX ? Math.log10(x) : x));
+      const up = ys.map((y) => (view.logY ? Math.log10(y) : y));
+      return along.every((x) => x >= left && x <= right) && up.every(
+        (y) => (y >= bottom && y <= top) || y < ranges.floor || y > ranges.cap);
+    });
+    if (!fits) return false;
+    const pen = canvas.getContext("2d");
+    for (const { line, xs, ys } of grown) {
+      const opacity = view.picked && view.picked !== line.trace.group ? DIMMED : 1;
+      stroke(pen, line, xs.map((x) => xaxis.d2p(x)), ys.map((y) => yaxis.d2p(y)), opacity);
+      cutTail(line, ys);
     }
-    tails.replaceChildren(...paths);
-    if (tails.parentNode !== plot) plot.append(tails);
     return true;
   }
 
-  const onAxis = (value, log) => (log ? Math.log10(value) : value);
-  const rangeOf = (name) => area._fullLayout[name].range;
   function zoomed(name) {
     const range = area._fullLayout?.[name]?.range;
     if (!range || !ranges) return false;
@@ -547,6 +570,8 @@ async function render({ model, el }) {
       return false;
     });
     area.on("plotly_doubleclick", () => { if (ranges) follow(); });
+    area.on("plotly_relayouting", () => { canvas.style.visibility = "hidden"; });
+    area.on("plotly_relayout", () => { if (ranges) redraw(); });
     area.on("plotly_legenddoubleclick", () => !state.lines.length);
   }
 
@@ -580,7 +605,7 @@ async function render({ model, el }) {
   });
   seen.observe(area);
   // What is pointed at is to be found under the pointer, the newest points too.
-  area.addEventListener("pointerenter", () => { if (tails.childElementCount) redraw(); });
+  area.addEventListener("pointerenter", () => { if (ranges) redraw(); });
   const themed = new MutationObserver(redraw);
   themed.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light", "data-jp-theme-name"] });
 
