@@ -129,6 +129,7 @@ function typed(view, Kind) {
 function extend(line, points, at, n) {
   for (const row of ["x", "y", "t"]) {
     for (let i = 0; i < n; i++) line[row].push(points[at + i]);
+    line.tail[row] = line[row].slice(-1);
     at += n;
   }
   return at;
@@ -178,7 +179,26 @@ function smooth(values, weight) {
   return values.map((value) => (mean = weight * mean + (1 - weight) * value));
 }
 
-function streamed(lines, view) {
+// Lowest and highest of every few points in a row: at most n points that look the same.
+function slim(xs, ys, n) {
+  const each = Math.ceil((2 * xs.length) / n);
+  if (each <= 2) return [xs, ys];
+  const chosen = [0];
+  for (let from = 1; from < xs.length - 1; from += each) {
+    let [low, high] = [from, from];
+    for (let i = from + 1; i < Math.min(from + each, xs.length - 1); i++) {
+      if (ys[i] < ys[low]) low = i;
+      if (ys[i] > ys[high]) high = i;
+    }
+    chosen.push(Math.min(low, high));
+    if (low !== high) chosen.push(Math.max(low, high));
+  }
+  chosen.push(xs.length - 1);
+  return [chosen.map((i) => xs[i]), chosen.map((i) => ys[i])];
+}
+
+// `most` is how many points of a line are drawn.
+function streamed(lines, view, most = Infinity) {
   const shown = new Set();
   return lines.flatMap((line) => {
     const { key, label, group, rank, colour, full, dash, width } = line.trace;
@@ -191,11 +211,12 @@ function streamed(lines, view) {
       type: "scatter", mode: "lines", x: [null], y: [null], opacity, showlegend: true,
       line: { color: full || colour, dash, width: 2.5 }, ...named,
     };
+    const [x, y] = slim(X_AXES[view.x].read(line), smooth(line.y, view.smoothing), most);
     const drawn = {
       type: "scatter",
       mode: "lines",
-      x: X_AXES[view.x].read(line),
-      y: smooth(line.y, view.smoothing),
+      x,
+      y,
       ...named,
       showlegend: false,
       opacity,
@@ -206,7 +227,8 @@ function streamed(lines, view) {
   });
 }
 
-const HEADROOM = 0.08; // of the x axis is left free for what comes
+const MOST = 20_000; // points of a chart: more are told apart by no eye, and cost every draw
+const HEADROOM = 0.1; // of the x axis is left free for what comes
 const FAR = 10; // spreads beyond the others' losses, and a loss would flatten them
 
 const at = (sorted, share, round) => sorted[round(share * (sorted.length - 1))];
@@ -462,7 +484,8 @@ async function render({ model, el }) {
     whole = state.anew = false;
     // A lasso is an order, not a state: what it chose shows in the figure that comes back.
     const still = state.figure.data.map((trace) => ({ ...trace, selectedpoints: null }));
-    const grown = streamed(state.lines, view);
+    const wide = zoomed("xaxis") ? Infinity : area.clientWidth;
+    const grown = streamed(state.lines, view, Math.min(wide, Math.max(64, MOST / state.lines.length)));
     const drawn = grown.filter((trace) => !trace.showlegend);
     const fresh = rangesOf(drawn, view);
     // Where somebody has zoomed, the range from before stands: Plotly takes a new one for an order.
