@@ -9,8 +9,10 @@
 const HELLO_AGAIN = 2500; // ms without a snapshot before a view asks again
 const PLOTLY_AGAIN = 10000; // ms without plotly.js before it is asked for again
 const DIMMED = 0.15;
-const WHOLE_EVERY = 2000; // ms between two whole draws while lines only grow
+const WHOLE_EVERY = 5000; // ms between two whole draws while lines only grow
+const WHOLE_POINTED = 2000; // the same under the pointer, which can be shown only what is in them
 const WHOLE_SHARE = 1 / 30; // of the time, at most, goes into them
+const STILL = 2000; // ms without a point, and nothing grows
 
 const page = (globalThis.__scaling_nb__ ??= { plotly: null, views: new Set(), draws: [], sent: 0 });
 
@@ -228,13 +230,14 @@ function streamed(lines, view, most = Infinity) {
 }
 
 const MOST = 20_000; // points of a chart: more are told apart by no eye, and cost every draw
-const HEADROOM = 0.1; // of the x axis is left free for what comes
+const HEADROOM = 0.2; // of the x axis is left free for what comes
+const MARGIN = 0.02; // where nothing does
 const FAR = 10; // spreads beyond the others' losses, and a loss would flatten them
 
 const at = (sorted, share, round) => sorted[round(share * (sorted.length - 1))];
 
 // The axes' ranges that show every line, but for losses so far out that no other could be read.
-function rangesOf(drawn, view) {
+function rangesOf(drawn, view, room) {
   const scaled = (values, log) => {
     const known = Float64Array.from(log ? values.map(Math.log10) : values).filter(Number.isFinite);
     return known.sort();
@@ -255,7 +258,7 @@ function rangesOf(drawn, view) {
   const right = Math.max(...xs.map((v) => v.at(-1)));
   const pad = 0.05 * (top - bottom) || 0.05 * Math.abs(top) || 1;
   return {
-    xaxis: [left, right + HEADROOM * (right - left || Math.abs(right) || 1)],
+    xaxis: [left, right + room * (right - left || Math.abs(right) || 1)],
     yaxis: [bottom - pad, top + pad],
     cap,
     floor,
@@ -417,6 +420,8 @@ async function render({ model, el }) {
   let due = null; // the timer of a whole draw that lines' ends wait for
   let ranges = null;
   let inView = true;
+  let pointed = false;
+  let grownAt = -Infinity;
   const canvas = document.createElement("canvas");
   canvas.style.cssText = "position:absolute;pointer-events:none";
   canvas.setAttribute("aria-hidden", "true");
@@ -432,6 +437,7 @@ async function render({ model, el }) {
     if (!state.receive(content, buffers)) return hello();
     if (content.kind === "snapshot") clearTimeout(again);
     if (content.stamp) stamp = content.stamp;
+    if (content.kind === "patch") grownAt = performance.now();
     schedule();
   }
 
@@ -469,9 +475,10 @@ async function render({ model, el }) {
     cost = drawnAt - began;
     if (plotly) [wholeAt, wholeCost] = [drawnAt, cost];
     clearTimeout(due);
-    if (!plotly) {
+    if (growing() || !plotly) {
       // What hangs at the lines' ends can be hovered once Plotly has drawn it.
-      due = setTimeout(redraw, wholeAt + Math.max(WHOLE_EVERY, wholeCost / WHOLE_SHARE) - drawnAt);
+      const pace = Math.max(pointed ? WHOLE_POINTED : WHOLE_EVERY, wholeCost / WHOLE_SHARE);
+      due = setTimeout(redraw, wholeAt + pace - drawnAt);
     }
     el.dataset.drawn = String(state.seq);
     el.dataset.points = String(state.lines.reduce((sum, line) => sum + line.x.length, 0));
@@ -487,7 +494,7 @@ async function render({ model, el }) {
     const wide = zoomed("xaxis") ? Infinity : area.clientWidth;
     const grown = streamed(state.lines, view, Math.min(wide, Math.max(64, MOST / state.lines.length)));
     const drawn = grown.filter((trace) => !trace.showlegend);
-    const fresh = rangesOf(drawn, view);
+    const fresh = rangesOf(drawn, view, growing() ? HEADROOM : MARGIN);
     // Where somebody has zoomed, the range from before stands: Plotly takes a new one for an order.
     if (fresh && ranges) {
       for (const name of ["xaxis", "yaxis"]) if (zoomed(name)) fresh[name] = ranges[name];
@@ -557,6 +564,8 @@ async function render({ model, el }) {
     }
     return true;
   }
+
+  const growing = () => performance.now() - grownAt < STILL;
 
   function zoomed(name) {
     const range = area._fullLayout?.[name]?.range;
@@ -628,7 +637,11 @@ async function render({ model, el }) {
   });
   seen.observe(area);
   // What is pointed at is to be found under the pointer, the newest points too.
-  area.addEventListener("pointerenter", () => { if (ranges) redraw(); });
+  area.addEventListener("pointerenter", () => {
+    pointed = true;
+    if (growing()) redraw();
+  });
+  area.addEventListener("pointerleave", () => { pointed = false; });
   const themed = new MutationObserver(redraw);
   themed.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light", "data-jp-theme-name"] });
 
