@@ -340,7 +340,8 @@ function layoutOf(state, view, colours, height, lassos = 0, ranges = null) {
     });
   }
   if (ranges) {
-    for (const name of ["xaxis", "yaxis"]) layout[name].range = ranges[name];
+    // Copied, because a zoom is written into what Plotly was given.
+    for (const name of ["xaxis", "yaxis"]) layout[name].range = [...ranges[name]];
     const note = ranges.beyond.length ? [beyondNote(state.lines, ranges, colours.ink)] : [];
     layout.annotations = [...(layout.annotations ?? []), ...note];
   }
@@ -421,7 +422,8 @@ async function render({ model, el }) {
   let ranges = null;
   let inView = true;
   let pointed = false;
-  let grownAt = -Infinity;
+  let growing = false;
+  let still = null; // the timer that ends it
   const canvas = document.createElement("canvas");
   canvas.style.cssText = "position:absolute;pointer-events:none";
   canvas.setAttribute("aria-hidden", "true");
@@ -437,7 +439,14 @@ async function render({ model, el }) {
     if (!state.receive(content, buffers)) return hello();
     if (content.kind === "snapshot") clearTimeout(again);
     if (content.stamp) stamp = content.stamp;
-    if (content.kind === "patch") grownAt = performance.now();
+    if (content.kind === "patch") {
+      growing = true;
+      clearTimeout(still);
+      still = setTimeout(() => {
+        growing = false;
+        redraw();
+      }, STILL);
+    }
     schedule();
   }
 
@@ -475,7 +484,7 @@ async function render({ model, el }) {
     cost = drawnAt - began;
     if (plotly) [wholeAt, wholeCost] = [drawnAt, cost];
     clearTimeout(due);
-    if (growing() || !plotly) {
+    if (!plotly) {
       // What hangs at the lines' ends can be hovered once Plotly has drawn it.
       const pace = Math.max(pointed ? WHOLE_POINTED : WHOLE_EVERY, wholeCost / WHOLE_SHARE);
       due = setTimeout(redraw, wholeAt + pace - drawnAt);
@@ -494,7 +503,7 @@ async function render({ model, el }) {
     const wide = zoomed("xaxis") ? Infinity : area.clientWidth;
     const grown = streamed(state.lines, view, Math.min(wide, Math.max(64, MOST / state.lines.length)));
     const drawn = grown.filter((trace) => !trace.showlegend);
-    const fresh = rangesOf(drawn, view, growing() ? HEADROOM : MARGIN);
+    const fresh = rangesOf(drawn, view, growing ? HEADROOM : MARGIN);
     // Where somebody has zoomed, the range from before stands: Plotly takes a new one for an order.
     if (fresh && ranges) {
       for (const name of ["xaxis", "yaxis"]) if (zoomed(name)) fresh[name] = ranges[name];
@@ -564,8 +573,6 @@ async function render({ model, el }) {
     }
     return true;
   }
-
-  const growing = () => performance.now() - grownAt < STILL;
 
   function zoomed(name) {
     const range = area._fullLayout?.[name]?.range;
@@ -639,7 +646,7 @@ async function render({ model, el }) {
   // What is pointed at is to be found under the pointer, the newest points too.
   area.addEventListener("pointerenter", () => {
     pointed = true;
-    if (growing()) redraw();
+    if (growing) redraw();
   });
   area.addEventListener("pointerleave", () => { pointed = false; });
   const themed = new MutationObserver(redraw);
@@ -658,6 +665,7 @@ async function render({ model, el }) {
     clearTimeout(timer);
     clearTimeout(again);
     clearTimeout(due);
+    clearTimeout(still);
     sized.disconnect();
     seen.disconnect();
     themed.disconnect();
