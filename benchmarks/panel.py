@@ -225,21 +225,24 @@ def drags(lab: Lab, times: int) -> None:
 
 
 def memory(lab: Lab, minutes: float) -> None:
-    """Heap of the page while 20 traces stream."""
+    """Memory of page and kernel while 20 traces stream."""
     lab.write("import scaling_nb as snb, threading, time, numpy as np\n"
               "from IPython.display import display", f"N = 20\n{CHART}")  # fmt: skip
     lab.open()
     lab.run_all()
     lab.page.wait_for_function(DRAWN, timeout=60_000)
     session = lab.page.context.new_cdp_session(lab.page)
-    heaps = []
+    resident = "import psutil; print(psutil.Process().memory_info().rss)"
+    heaps, kernels = [], []
     for _ in range(5):
         time.sleep(minutes * 60 / 5)
         session.send("HeapProfiler.collectGarbage")
         heaps.append(session.send("Runtime.getHeapUsage")["usedSize"] / 1e6)
-    change = 100 * (heaps[-1] / heaps[0] - 1)
-    row(f"heap over {minutes:g} minutes", f"{heaps[0]:.0f} to {heaps[-1]:.0f} MB ({change:+.0f} %)",
-        "± 10 %")  # fmt: skip
+        kernels.append(int(lab.python(resident)) / 1e6)
+    for name, sizes in (("the page's heap", heaps), ("the kernel's memory", kernels)):
+        change = 100 * (sizes[-1] / sizes[0] - 1)
+        row(f"{name} over {minutes:g} minutes",
+            f"{sizes[0]:.0f} to {sizes[-1]:.0f} MB ({change:+.0f} %)", "± 10 %")  # fmt: skip
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from ..fit import IsoFlopFit, IsoFlopMinimum
-from .style import axis, colour, count, drawn_rows, figure, flop, marker
+from .style import axis, colour, count, drawn_rows, figure, flop, keep_readable, marker
 
 Array = NDArray[np.float64]
 
@@ -93,7 +93,7 @@ def plot_isoflop(fit: IsoFlopFit) -> go.Figure:
         )
         if optimum:
             _add_minimum(drawing, curve, k)
-    return drawing
+    return keep_readable(drawing)
 
 
 def _add_minimum(drawing: go.Figure, curve: IsoFlopCurve, k: int) -> None:

@@ -103,6 +103,45 @@ def figure(title: str, x: dict[str, Any], y: dict[str, Any]) -> go.Figure:
     )
 
 
+FAR = 10.0
+"""Spreads of the middle half beyond which one loss would flatten all others."""
+
+
+def keep_readable(drawing: go.Figure) -> go.Figure:
+    """Fit the y axis to the losses that are not far out, and say how many lie beyond.
+
+    Far out is what lies more than :data:`FAR` times the spread of the middle half of the markers
+    beyond that half. Where nothing does, the axis is left to itself.
+    """
+    drawing.layout.annotations = [a for a in drawing.layout.annotations if a.name != "beyond"]
+    traces = [np.asarray(t.y, float) for t in drawing.data if t.y is not None and len(t.y)]
+    marked = [
+        np.asarray(t.y, float) for t in drawing.data if t.y is not None and t.text is not None
+    ]
+    losses = np.concatenate([*marked, np.empty(0)])
+    losses = losses[np.isfinite(losses)]
+    if len(losses) < 4:
+        return drawing
+    low = np.quantile(losses, 0.25, method="higher")
+    high = np.quantile(losses, 0.75, method="lower")
+    reach = FAR * (high - low)
+    beyond = losses[(losses > high + reach) | (losses < low - reach)]
+    if not len(beyond) or reach <= 0:
+        return drawing
+    drawn = np.concatenate(traces)
+    inside = drawn[(drawn >= low - reach) & (drawn <= high + reach)]
+    pad = 0.06 * (inside.max() - inside.min())
+    worst = float(beyond[np.argmax(np.abs(beyond - high))])
+    above = worst > high
+    few = f"1 run, loss {measure(worst)}" if len(beyond) == 1 else f"{len(beyond)} runs"
+    drawing.update_yaxes(range=[inside.min() - pad, inside.max() + pad])
+    return drawing.add_annotation(
+        name="beyond", text=f"{'▲' if above else '▼'} beyond the chart: {few}",
+        xref="paper", yref="paper", x=1, xanchor="right", y=int(above),
+        yanchor="top" if above else "bottom", showarrow=False, font={"size": 11},
+    )  # fmt: skip
+
+
 def drawn_rows(n_rows: int, always: NDArray[np.bool_] | None = None) -> NDArray[np.intp]:
     """Return which of `n_rows` points are drawn: at most :data:`MAX_DRAWN`, and `always` those."""
     if n_rows <= MAX_DRAWN:

@@ -24,7 +24,7 @@ from ..fit import (
 from ..plots.diagnostics import plot_residuals
 from ..plots.frontier import plot_frontier
 from ..plots.isoflop import plot_isoflop
-from ..plots.style import INK, axis, colour, figure, flop
+from ..plots.style import INK, axis, colour, figure, flop, keep_readable
 from ..records import RunTable
 from .asked import Asked
 
@@ -328,7 +328,7 @@ def isoflop_figure(analysis: Analysis) -> go.Figure:
             customdata=runs.columns["excluded"][out],
             hovertemplate="%{text}<br>%{customdata}<extra>excluded</extra>",
         )
-    return drawing
+    return keep_readable(drawing)
 
 
 def _add_law(drawing: go.Figure, iso: IsoFlopFit, law: LawFit) -> None:

@@ -114,6 +114,7 @@ class AnswerPanel(Panel):
             self._code,
         )  # fmt: skip
         self._analysis: Analysis | None = None
+        self._behind = 0
         keep_listening(self.widget)
         self._detach = self.board.attach(self.update)
 
@@ -129,11 +130,15 @@ class AnswerPanel(Panel):
             (self._served, question.inference_tokens),
         ):
             mirror.show("" if not value else plain(f"{value:.4g}"))
+        behind = len(snapshot.runs) if snapshot.runs is not None and snapshot.behind else 0
+        if (analysis, behind) == (self._analysis, self._behind):
+            return
+        self._details.value = details_html(analysis, behind)
+        self._behind = behind
         if analysis is self._analysis:
             return
         self._analysis = analysis
         self._answer.value = answer_html(analysis)
-        self._details.value = details_html(analysis)
         if analysis is None or analysis.answer is None:
             self._table.value = ""
         elif analysis.final:

@@ -253,7 +253,7 @@ class Dashboard:
         analysis = snapshot.analysis
         if self._static is None or analysis is None or not analysis.final or snapshot.alive:
             return
-        if analysis is self._emitted:
+        if analysis is self._emitted or snapshot.behind:
             return
         self._emitted = analysis
         said = {"text/html": static_html(snapshot), "text/plain": snapshot.sentence}

@@ -1,9 +1,18 @@
 // One chart. State comes from the kernel: a snapshot for every new view, then patches in order.
 // See live_chart.py for the other end.
+//
+// Plotly draws a chart whole, and that costs tens of milliseconds that training on the same cores
+// would miss. So Plotly draws when more has changed than the ends of lines, and now and then; in
+// between, what lines have gained goes onto a canvas that lies over Plotly's axes. Nothing that is
+// there already is painted again for it, as it would be for one more path in Plotly's picture.
 
 const HELLO_AGAIN = 2500; // ms without a snapshot before a view asks again
 const PLOTLY_AGAIN = 10000; // ms without plotly.js before it is asked for again
 const DIMMED = 0.15;
+const WHOLE_EVERY = 5000; // ms between two whole draws while lines only grow
+const WHOLE_POINTED = 2000; // the same under the pointer, which can be shown only what is in them
+const WHOLE_SHARE = 1 / 30; // of the time, at most, goes into them
+const STILL = 2000; // ms without a point, and nothing grows
 
 const page = (globalThis.__scaling_nb__ ??= { plotly: null, views: new Set(), draws: [], sent: 0 });
 
@@ -61,6 +70,7 @@ function evaluate(source) {
 class State {
   constructor() {
     this.seq = -1;
+    this.anew = true; // more has changed than the ends of lines
     this.figure = { data: [], layout: {} };
     this.lines = [];
   }
@@ -74,6 +84,7 @@ class State {
     if (content.kind === "figure") this.figure = content.figure;
     if (content.kind === "add") this.lines.push(...content.traces.map(newLine));
     if (content.kind === "patch") this.patch(buffers);
+    else this.anew = true;
     return true;
   }
 
@@ -82,6 +93,7 @@ class State {
     const points = typed(buffers[1], Float32Array);
     let at = 0;
     this.seq = content.seq;
+    this.anew = true;
     this.figure = content.figure;
     this.lines = content.traces.map((trace, i) => {
       const line = newLine(trace);
@@ -106,7 +118,9 @@ class State {
   }
 }
 
-const newLine = (trace) => ({ trace, x: [], y: [], t: [] });
+// `tail` is what has not been drawn yet, behind the last point that was; `dashed` is how far the
+// dashes of what hangs at the line's end have come.
+const newLine = (trace) => ({ trace, x: [], y: [], t: [], tail: { trace, x: [], y: [], t: [] }, dashed: 0 });
 
 function typed(view, Kind) {
   if (!view || !view.byteLength) return new Kind(0);
@@ -117,6 +131,7 @@ function typed(view, Kind) {
 function extend(line, points, at, n) {
   for (const row of ["x", "y", "t"]) {
     for (let i = 0; i < n; i++) line[row].push(points[at + i]);
+    line.tail[row] = line[row].slice(-1);
     at += n;
   }
   return at;
@@ -130,11 +145,19 @@ function grow(line, points, at, n, now) {
   const reach = points[at + n - 1] - from;
   for (let i = 0; i < n; i++) {
     const share = reach > 0 ? (points[at + i] - from) / reach : 1;
-    line.x.push(points[at + i]);
-    line.y.push(points[at + n + i]);
-    line.t.push(begin + share * (now - begin));
+    for (const part of [line, line.tail]) {
+      part.x.push(points[at + i]);
+      part.y.push(points[at + n + i]);
+      part.t.push(begin + share * (now - begin));
+    }
   }
   return at + 2 * n;
+}
+
+// The line is drawn up to here: what comes is drawn from its last point on.
+function cutTail(line, smoothed) {
+  const { trace, tail } = line;
+  line.tail = { trace, x: tail.x.slice(-1), y: smoothed.slice(-1), t: tail.t.slice(-1) };
 }
 
 function thin(line, masks, at) {
@@ -158,7 +181,26 @@ function smooth(values, weight) {
   return values.map((value) => (mean = weight * mean + (1 - weight) * value));
 }
 
-function streamed(lines, view) {
+// Lowest and highest of every few points in a row: at most n points that look the same.
+function slim(xs, ys, n) {
+  const each = Math.ceil((2 * xs.length) / n);
+  if (each <= 2) return [xs, ys];
+  const chosen = [0];
+  for (let from = 1; from < xs.length - 1; from += each) {
+    let [low, high] = [from, from];
+    for (let i = from + 1; i < Math.min(from + each, xs.length - 1); i++) {
+      if (ys[i] < ys[low]) low = i;
+      if (ys[i] > ys[high]) high = i;
+    }
+    chosen.push(Math.min(low, high));
+    if (low !== high) chosen.push(Math.max(low, high));
+  }
+  chosen.push(xs.length - 1);
+  return [chosen.map((i) => xs[i]), chosen.map((i) => ys[i])];
+}
+
+// `most` is how many points of a line are drawn.
+function streamed(lines, view, most = Infinity) {
   const shown = new Set();
   return lines.flatMap((line) => {
     const { key, label, group, rank, colour, full, dash, width } = line.trace;
@@ -171,11 +213,12 @@ function streamed(lines, view) {
       type: "scatter", mode: "lines", x: [null], y: [null], opacity, showlegend: true,
       line: { color: full || colour, dash, width: 2.5 }, ...named,
     };
+    const [x, y] = slim(X_AXES[view.x].read(line), smooth(line.y, view.smoothing), most);
     const drawn = {
       type: "scatter",
       mode: "lines",
-      x: X_AXES[view.x].read(line),
-      y: smooth(line.y, view.smoothing),
+      x,
+      y,
       ...named,
       showlegend: false,
       opacity,
@@ -185,6 +228,73 @@ function streamed(lines, view) {
     return first ? [entry, drawn] : [drawn];
   });
 }
+
+const MOST = 20_000; // points of a chart: more are told apart by no eye, and cost every draw
+const HEADROOM = 0.2; // of the x axis is left free for what comes
+const MARGIN = 0.02; // where nothing does
+const FAR = 10; // spreads beyond the others' losses, and a loss would flatten them
+
+const at = (sorted, share, round) => sorted[round(share * (sorted.length - 1))];
+
+// The axes' ranges that show every line, but for losses so far out that no other could be read.
+function rangesOf(drawn, view, room) {
+  const scaled = (values, log) => {
+    const known = Float64Array.from(log ? values.map(Math.log10) : values).filter(Number.isFinite);
+    return known.sort();
+  };
+  const xs = drawn.map((trace) => scaled([trace.x[0], trace.x.at(-1)], view.logX)).filter((v) => v.length);
+  const ys = drawn.map((trace) => scaled(trace.y, view.logY));
+  const some = ys.filter((v) => v.length);
+  if (!xs.length || !some.length) return null;
+  const highs = Float64Array.from(some, (v) => at(v, 0.9, Math.floor)).sort();
+  const lows = Float64Array.from(some, (v) => at(v, 0.1, Math.ceil)).sort();
+  const [high, low] = [at(highs, 0.75, Math.floor), at(lows, 0.25, Math.ceil)];
+  const reach = Math.max(FAR * (high - low), view.logY ? 1 : 3 * Math.abs(high));
+  const [floor, cap] = [low - reach, high + reach];
+  const inside = some.map((v) => v.filter((y) => y >= floor && y <= cap)).filter((v) => v.length);
+  const bottom = Math.min(...inside.map((v) => v[0]));
+  const top = Math.max(...inside.map((v) => v.at(-1)));
+  const left = Math.min(...xs.map((v) => v[0]));
+  const right = Math.max(...xs.map((v) => v.at(-1)));
+  const pad = 0.05 * (top - bottom) || 0.05 * Math.abs(top) || 1;
+  return {
+    xaxis: [left, right + room * (right - left || Math.abs(right) || 1)],
+    yaxis: [bottom - pad, top + pad],
+    cap,
+    floor,
+    beyond: ys.flatMap((v, i) => (v.length && (v.at(-1) > cap || v[0] < floor) ? [i] : [])),
+  };
+}
+
+// Says what does not fit: a line that leaves the chart must not look like one that ends.
+function beyondNote(lines, ranges, ink) {
+  const few = ranges.beyond.map((i) => lines[i]);
+  const worst = few[0].y.reduce((a, b) => (Math.abs(b) > Math.abs(a) ? b : a));
+  const text = few.length === 1
+    ? `${few[0].trace.label} goes on to ${worst.toPrecision(3)}`
+    : `${few.length} runs go beyond the chart`;
+  return {
+    text: `${worst > 0 ? "▲" : "▼"} ${text}`, font: { size: 11, color: ink }, showarrow: false,
+    xref: "paper", yref: "paper", x: 1, xanchor: "right", y: worst > 0 ? 1 : 0,
+    yanchor: worst > 0 ? "top" : "bottom",
+  };
+}
+
+const DASHES = { solid: [], dash: [3, 3], dot: [1, 1], dashdot: [3, 1, 1, 1] }; // Plotly's, in widths
+
+function stroke(pen, line, xs, ys, opacity) {
+  const { colour, width, dash } = line.trace;
+  pen.strokeStyle = colour;
+  pen.lineWidth = width;
+  pen.globalAlpha = opacity;
+  pen.setLineDash((DASHES[dash] ?? []).map((n) => n * Math.max(width, 3)));
+  pen.lineDashOffset = line.dashed;
+  pen.beginPath();
+  xs.forEach((x, i) => pen.lineTo(x, ys[i]));
+  pen.stroke();
+  for (let i = 1; i < xs.length; i++) line.dashed += Math.hypot(xs[i] - xs[i - 1], ys[i] - ys[i - 1]);
+}
+
 
 function theme(el) {
   const css = getComputedStyle(el);
@@ -199,7 +309,7 @@ function theme(el) {
 // A picture is for a paper, whatever the page's theme.
 const PRINTED = { ink: "#222", paper: "#fff", behind: "#fff" };
 
-function layoutOf(state, view, colours, height, lassos = 0) {
+function layoutOf(state, view, colours, height, lassos = 0, ranges = null) {
   const layout = structuredClone(state.figure.layout);
   const streaming = state.lines.length > 0;
   Object.assign(layout, {
@@ -222,9 +332,18 @@ function layoutOf(state, view, colours, height, lassos = 0) {
     Object.assign(layout.xaxis, {
       title: { text: X_AXES[view.x].title },
       type: view.logX ? "log" : "linear",
-      uirevision: `${view.x}${view.logX}`,
+      uirevision: `${view.x}${view.logX}${view.follows}`,
     });
-    Object.assign(layout.yaxis, { type: view.logY ? "log" : "linear", uirevision: `${view.logY}` });
+    Object.assign(layout.yaxis, {
+      type: view.logY ? "log" : "linear",
+      uirevision: `${view.logY}${view.follows}`,
+    });
+  }
+  if (ranges) {
+    // Copied, because a zoom is written into what Plotly was given.
+    for (const name of ["xaxis", "yaxis"]) layout[name].range = [...ranges[name]];
+    const note = ranges.beyond.length ? [beyondNote(state.lines, ranges, colours.ink)] : [];
+    layout.annotations = [...(layout.annotations ?? []), ...note];
   }
   return layout;
 }
@@ -270,14 +389,20 @@ async function render({ model, el }) {
   const shown = { model };
   page.views.add(shown);
   const state = new State();
-  const view = { x: "tokens", logX: false, logY: false, smoothing: 0.5, picked: null };
+  const view = { x: "tokens", logX: false, logY: false, smoothing: 0.5, picked: null, follows: 0 };
   const area = document.createElement("div");
   area.style.cssText = `width:100%;height:${model.get("height")}px`;
   area.setAttribute("role", "img");
   el.style.width = "100%";
   el.classList.add("snb-chart");
-  if (model.get("controls")) el.append(toolbar(view, (change) => { Object.assign(view, change); schedule(); }));
+  if (model.get("controls")) el.append(toolbar(view, choose));
   el.append(area);
+
+  function choose(change) {
+    Object.assign(view, change);
+    if (!("smoothing" in change)) ranges = null; // of another axis
+    redraw();
+  }
 
   const name = () =>
     area.setAttribute("aria-label", [model.get("label"), model.get("summary")].filter(Boolean).join(". "));
@@ -290,6 +415,18 @@ async function render({ model, el }) {
   let cost = 0;
   let drawnAt = 0;
   let wired = false;
+  let whole = true; // whether the next draw is Plotly's
+  let wholeAt = 0;
+  let wholeCost = 0;
+  let due = null; // the timer of a whole draw that lines' ends wait for
+  let ranges = null;
+  let inView = true;
+  let pointed = false;
+  let growing = false;
+  let still = null; // the timer that ends it
+  const canvas = document.createElement("canvas");
+  canvas.style.cssText = "position:absolute;pointer-events:none";
+  canvas.setAttribute("aria-hidden", "true");
   let lassos = 0;
   let wanted = []; // pictures asked for: taken when the present state is drawn
 
@@ -297,11 +434,19 @@ async function render({ model, el }) {
     if (content.kind === "plotly") return;
     if (content.kind === "image") {
       wanted.push(content);
-      return schedule();
+      return redraw();
     }
     if (!state.receive(content, buffers)) return hello();
     if (content.kind === "snapshot") clearTimeout(again);
     if (content.stamp) stamp = content.stamp;
+    if (content.kind === "patch") {
+      growing = true;
+      clearTimeout(still);
+      still = setTimeout(() => {
+        growing = false;
+        redraw();
+      }, STILL);
+    }
     schedule();
   }
 
@@ -321,32 +466,125 @@ async function render({ model, el }) {
     timer = setTimeout(() => requestAnimationFrame(draw), Math.max(0, rest));
   }
 
+  function redraw() {
+    whole = true;
+    schedule();
+  }
+
   async function draw() {
     timer = null;
     if (closed || !area.isConnected) return;
     if (!area.clientWidth) return watchSize(); // hidden: drawn when it is shown
+    if (wired && !inView && !wanted.length) return; // drawn when it comes into view
     const began = performance.now();
     const newest = stamp;
+    const plotly = whole || state.anew || !drawTails();
+    if (plotly) await drawWhole();
+    drawnAt = performance.now();
+    cost = drawnAt - began;
+    if (plotly) [wholeAt, wholeCost] = [drawnAt, cost];
+    clearTimeout(due);
+    if (!plotly) {
+      // What hangs at the lines' ends can be hovered once Plotly has drawn it.
+      const pace = Math.max(pointed ? WHOLE_POINTED : WHOLE_EVERY, wholeCost / WHOLE_SHARE);
+      due = setTimeout(redraw, wholeAt + pace - drawnAt);
+    }
+    el.dataset.drawn = String(state.seq);
+    el.dataset.points = String(state.lines.reduce((sum, line) => sum + line.x.length, 0));
+    page.draws.push({ seq: state.seq, stamp: newest * 1000, drawn: Date.now(), cost, whole: plotly });
+    if (page.draws.length > 2000) page.draws.splice(0, 1000);
+    wanted.splice(0).forEach(send);
+  }
+
+  async function drawWhole() {
+    whole = state.anew = false;
     // A lasso is an order, not a state: what it chose shows in the figure that comes back.
     const still = state.figure.data.map((trace) => ({ ...trace, selectedpoints: null }));
-    const data = [...still, ...streamed(state.lines, view)];
-    const layout = layoutOf(state, view, theme(el), model.get("height"), lassos);
-    // Nothing leaves the machine: no button that uploads a chart.
+    const wide = zoomed("xaxis") ? Infinity : area.clientWidth;
+    const grown = streamed(state.lines, view, Math.min(wide, Math.max(64, MOST / state.lines.length)));
+    const drawn = grown.filter((trace) => !trace.showlegend);
+    const fresh = rangesOf(drawn, view, growing ? HEADROOM : MARGIN);
+    // Where somebody has zoomed, the range from before stands: Plotly takes a new one for an order.
+    if (fresh && ranges) {
+      for (const name of ["xaxis", "yaxis"]) if (zoomed(name)) fresh[name] = ranges[name];
+    }
+    ranges = fresh;
+    state.lines.forEach((line, i) => {
+      cutTail(line, drawn[i].y);
+      line.dashed = 0;
+    });
+    const layout = layoutOf(state, view, theme(el), model.get("height"), lassos, ranges);
     const away = ["sendChartToCloud", "sendDataToCloud", "zoomIn2d", "zoomOut2d", "autoScale2d", ...(model.get("picks") ? [] : ["lasso2d", "select2d"])];
+    // Nothing leaves the machine: no button that uploads a chart.
     const config = { displaylogo: false, plotlyServerURL: "", modeBarButtonsToRemove: away };
+    if (ranges) {
+      // Plotly would go back to the first range that it was given.
+      config.doubleClick = false;
+      away.push("resetScale2d");
+      config.modeBarButtonsToAdd = [{ name: "follow", title: "Reset axes", icon: Plotly.Icons.home, click: follow }];
+    }
     try {
-      await Plotly.react(area, data, layout, config);
+      await Plotly.react(area, [...still, ...grown], layout, config);
     } catch (error) {
       console.warn("scaling_nb: the chart could not be drawn", error);
     }
     if (!wired) wire();
-    drawnAt = performance.now();
-    cost = drawnAt - began;
-    el.dataset.drawn = String(state.seq);
-    el.dataset.points = String(state.lines.reduce((sum, line) => sum + line.x.length, 0));
-    page.draws.push({ seq: state.seq, stamp: newest * 1000, drawn: Date.now(), cost });
-    if (page.draws.length > 2000) page.draws.splice(0, 1000);
-    wanted.splice(0).forEach(send);
+    layCanvas();
+  }
+
+  // Puts an empty canvas over the axes, under what Plotly writes on hover.
+  function layCanvas() {
+    const { xaxis, yaxis } = area._fullLayout ?? {};
+    const picture = area.querySelector(".svg-container > .main-svg");
+    if (!ranges || !picture || !(xaxis?._length > 0) || !(yaxis?._length > 0)) return canvas.remove();
+    const fine = devicePixelRatio;
+    for (const [side, axis, size] of [["left", xaxis, "width"], ["top", yaxis, "height"]]) {
+      canvas.style[side] = `${axis._offset}px`;
+      canvas.style[size] = `${axis._length}px`;
+      canvas[size] = Math.ceil(axis._length * fine);
+    }
+    canvas.getContext("2d").scale(fine, fine);
+    canvas.style.visibility = "visible";
+    if (canvas.previousSibling !== picture) picture.after(canvas);
+  }
+
+  // Draws what lines have gained since Plotly drew them. Returns false where Plotly has to: what
+  // came lies outside the axes, or Plotly's parts are not where they are looked for.
+  function drawTails() {
+    const { xaxis, yaxis } = area._fullLayout ?? {};
+    if (!ranges || !canvas.isConnected || !xaxis?.d2p || !yaxis?.d2p) return false;
+    const [left, right] = zoomed("xaxis") ? [-Infinity, Infinity] : ranges.xaxis;
+    const [bottom, top] = zoomed("yaxis") ? [-Infinity, Infinity] : ranges.yaxis;
+    const grown = state.lines.filter((line) => line.tail.x.length > 1).map((line) => {
+      return { line, xs: X_AXES[view.x].read(line.tail), ys: smooth(line.tail.y, view.smoothing) };
+    });
+    const fits = grown.every(({ xs, ys }) => {
+      const along = xs.map((x) => (view.logX ? Math.log10(x) : x));
+      const up = ys.map((y) => (view.logY ? Math.log10(y) : y));
+      return along.every((x) => x >= left && x <= right) && up.every(
+        (y) => (y >= bottom && y <= top) || y < ranges.floor || y > ranges.cap);
+    });
+    if (!fits) return false;
+    const pen = canvas.getContext("2d");
+    for (const { line, xs, ys } of grown) {
+      const opacity = view.picked && view.picked !== line.trace.group ? DIMMED : 1;
+      stroke(pen, line, xs.map((x) => xaxis.d2p(x)), ys.map((y) => yaxis.d2p(y)), opacity);
+      cutTail(line, ys);
+    }
+    return true;
+  }
+
+  function zoomed(name) {
+    const range = area._fullLayout?.[name]?.range;
+    if (!range || !ranges) return false;
+    const [low, high] = ranges[name];
+    return Math.abs(range[0] - low) + Math.abs(range[1] - high) > 1e-6 * (high - low);
+  }
+
+  function follow() {
+    view.follows += 1;
+    ranges = null;
+    redraw();
   }
 
   function wire() {
@@ -361,21 +599,24 @@ async function render({ model, el }) {
       if (!event) return;
       pick(event, "lasso");
       lassos += 1; // the next draw takes the lasso and its dimming away
-      schedule();
+      redraw();
     });
     area.on("plotly_legendclick", (event) => {
       if (!state.lines.length) return true;
       const group = event.data[event.curveNumber].legendgroup;
       view.picked = view.picked === group ? null : group;
-      schedule();
+      redraw();
       return false;
     });
+    area.on("plotly_doubleclick", () => { if (ranges) follow(); });
+    area.on("plotly_relayouting", () => { canvas.style.visibility = "hidden"; });
+    area.on("plotly_relayout", () => { if (ranges) redraw(); });
     area.on("plotly_legenddoubleclick", () => !state.lines.length);
   }
 
   const printed = () => ({
     data: [...state.figure.data, ...streamed(state.lines, view)],
-    layout: layoutOf(state, view, PRINTED, 480),
+    layout: layoutOf(state, view, PRINTED, 480, 0, ranges),
   });
 
   async function send({ format, id }) {
@@ -388,7 +629,7 @@ async function render({ model, el }) {
   const sized = new ResizeObserver(() => {
     if (!area.clientWidth) return;
     if (wired) Plotly.Plots.resize(area);
-    schedule();
+    redraw();
   });
   // An observer tells only of changes between its own looks: a chart that is hidden for the
   // moment of its draw, as while a theme is exchanged, has none. Observed anew, it is told.
@@ -397,7 +638,18 @@ async function render({ model, el }) {
     sized.observe(area);
   }
   watchSize();
-  const themed = new MutationObserver(schedule);
+  const seen = new IntersectionObserver((entries) => {
+    inView = entries.at(-1).isIntersecting;
+    if (inView) schedule();
+  });
+  seen.observe(area);
+  // What is pointed at is to be found under the pointer, the newest points too.
+  area.addEventListener("pointerenter", () => {
+    pointed = true;
+    if (growing) redraw();
+  });
+  area.addEventListener("pointerleave", () => { pointed = false; });
+  const themed = new MutationObserver(redraw);
   themed.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light", "data-jp-theme-name"] });
 
   model.on("msg:custom", receive);
@@ -412,7 +664,10 @@ async function render({ model, el }) {
     page.views.delete(shown);
     clearTimeout(timer);
     clearTimeout(again);
+    clearTimeout(due);
+    clearTimeout(still);
     sized.disconnect();
+    seen.disconnect();
     themed.disconnect();
     model.off("msg:custom", receive);
     if (wired) Plotly.purge(area);

@@ -91,6 +91,11 @@ class Snapshot:
         return sum(s in _DONE for s in self.status.runs.values()) if self.status else 0
 
     @property
+    def behind(self) -> bool:
+        """Whether the analysis is of other runs than those that count now."""
+        return self.analysis is not None and self.analysis.runs is not self.runs
+
+    @property
     def fitted(self) -> bool:
         """Whether the analysis is final, and of these very runs and this question."""
         a = self.analysis

@@ -6,6 +6,7 @@ import math
 import re
 from html import escape
 
+from ..errors import counted
 from ..fit import Allocation, FitWarning, IsoFlopFit, LawFit
 from ..plots.style import count, flop, measure
 from .analysis import Analysis
@@ -101,8 +102,15 @@ def _reach(answer: Allocation, fit: IsoFlopFit | LawFit | None) -> str:
     return "within the compute of the runs"
 
 
-def details_html(analysis: Analysis | None) -> str:
-    """Return what goes with an answer: the flat basin, extrapolation, the back-test."""
+def details_html(analysis: Analysis | None, behind: int = 0) -> str:
+    """Return what goes with an answer: the flat basin, extrapolation, the back-test.
+
+    Parameters
+    ----------
+    analysis : Analysis or None
+    behind : int
+        Runs that there are by now, where the analysis is of others.
+    """
     if analysis is None or analysis.answer is None:
         return ""
     a, parts = analysis.answer, []
@@ -125,6 +133,9 @@ def details_html(analysis: Analysis | None) -> str:
             f"back-test: the smaller budgets predict the largest, {test.extrapolation:.2g}× "
             f"further, to {100 * test.rmse:.2g} %"
         )
-    if not analysis.final:
+    if behind:
+        # First, because what follows is not of the runs that the page shows.
+        parts.insert(0, f"<b>of {counted(len(analysis.runs), 'run')}</b>, fitting {behind:,} …")
+    elif not analysis.final:
         parts.append('<span class="snb-muted">refining the intervals …</span>')
     return " · ".join(parts)

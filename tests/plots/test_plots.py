@@ -114,6 +114,23 @@ def test_an_empty_axis_has_ticks_too():
     assert len(log_ticks([np.nan])) == 1
 
 
+def test_one_enormous_loss_does_not_flatten_the_others(runs):
+    frame = runs.to_frame()
+    frame.loc[3, "loss"] = 1e9
+    drawing = plot_isoflop(snb.fit_isoflop(snb.RunTable.from_frame(frame)))
+    low, high = drawing.layout.yaxis.range
+    rest = frame["loss"].drop(3)
+    assert low < rest.min() < rest.max() < high < 2 * rest.max()
+    (said,) = (a.text for a in drawing.layout.annotations if a.name == "beyond")
+    assert "1 run, loss 1e+09" in said
+
+
+def test_an_axis_without_anything_far_out_is_left_to_itself(iso):
+    drawing = plot_isoflop(iso)
+    assert drawing.layout.yaxis.range is None
+    assert not drawing.layout.annotations
+
+
 def test_isoflop_curves_show_every_run_and_every_parabola(iso, runs):
     curves = isoflop_curves(iso)
     assert sorted(i for c in curves for i in c.run_ids) == sorted(runs.run_ids)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import math
 import subprocess
 import sys
@@ -17,6 +18,8 @@ from helpers import tiny_plan
 import scaling_nb as snb
 from scaling_nb.errors import FitError, RunsError
 from scaling_nb.ui.analysis import METHODS, Question, analyse
+from scaling_nb.ui.answer_panel import AnswerPanel
+from scaling_nb.ui.boards import board_of
 from scaling_nb.ui.comms import contained, keep_listening
 from scaling_nb.ui.controls import Mirror
 from scaling_nb.ui.run_list import rows_of
@@ -406,6 +409,20 @@ def test_a_sweep_that_is_started_in_python_is_watched(tiny_recipe, tmp_path, set
     assert len(dash.runs) == len(plan.runs)
     dash.close()
     dash.board.close()
+
+
+def test_an_answer_of_other_runs_says_so_until_the_new_one_is_there(table, settle):
+    board = board_of(table)
+    fitted = board.settle()
+    panel = AnswerPanel(board)
+    settle()
+    more = table.exclude(table.run_ids[:3], reason="late")
+    panel.update(dataclasses.replace(fitted, runs=more))
+    assert "of 24 runs</b>, fitting 21" in panel._details.value
+    panel.update(fitted)
+    assert "fitting" not in panel._details.value
+    panel.close()
+    board.close()
 
 
 def test_a_closed_dashboard_sends_nothing_more(dash, table, settle):
