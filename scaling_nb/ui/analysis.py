@@ -38,7 +38,7 @@ SYMBOLS: Mapping[str, str] = {"alpha": "α", "beta": "β"}
 """Parameters of the law whose letter is not their name."""
 QUICK_RESAMPLES = 40
 """Enough to see the band move; the whole sample follows when it is still."""
-_POINTS, _QUICK_POINTS = 33, 13
+_POINTS, _QUICK_POINTS = 33, 6
 RESAMPLES = 1000
 
 
@@ -274,7 +274,8 @@ def figures_of(analysis: Analysis) -> dict[str, go.Figure]:
         drawn = fit if isinstance(fit, IsoFlopFit) else analysis.asked or fit
         points = _POINTS if analysis.final else _QUICK_POINTS
         made["frontier"] = plot_frontier(drawn, target=analysis.target, points=points)
-    if law is not None:
+    if law is not None and analysis.final:
+        # While somebody drags, those of before stay: a hand waits for the answer and its band.
         made["residuals"] = plot_residuals(law)
     for figure_ in made.values():
         figure_.update_layout(**NARROW)

@@ -44,19 +44,19 @@ class PlanPanel(Panel):
             Slider(value=1e12, min=9, max=16, step=0.02, decades=True, digits=2, around=_DECADES),
             "budgets from",
             "Smallest compute budget C, FLOP: each budget gives one IsoFLOP curve",
-            "250px",
+            "215px",
         )
         high = labelled(
             Slider(value=1e13, min=9, max=16, step=0.02, decades=True, digits=2, around=_DECADES),
             "to",
             "Largest compute budget, FLOP; the wider the range, the surer the exponents",
-            "190px",
+            "155px",
         )
         number = labelled(
             w.BoundedIntText(value=4, min=1, max=20),
             "×",
             "How many budgets, spread in log C",
-            "80px",
+            "76px",
         )
         self._low = Mirror(low, lambda _: self._spread())
         self._high = Mirror(high, lambda _: self._spread())
@@ -65,7 +65,7 @@ class PlanPanel(Panel):
             w.Text(placeholder="1e12, 3e12, 1e13", continuous_update=False),
             "or typed",
             "Budgets in FLOP, or a range such as 1e12 to 1e13 x 4",
-            "230px",
+            "205px",
         )
         self._typed = Mirror(typed, self._parse)
         self._n_sizes = Mirror(
@@ -232,7 +232,8 @@ def summary_html(snapshot: Snapshot) -> str:
             f'<span class="snb-tip" title="{escape(why)}">{len(plan.skipped)} cells left out</span>'
         )
     trained = snapshot.sweep is not None and snapshot.sweep.plan is plan
-    return " · ".join([*parts, cost_text(snapshot.cost, measuring=not trained)])
+    parts.append(cost_text(snapshot.cost, measuring=not trained))
+    return " · ".join(part for part in parts if part)
 
 
 def cost_text(cost: CostEstimate | None, *, measuring: bool) -> str:
