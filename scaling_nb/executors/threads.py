@@ -12,6 +12,9 @@ from ..training.recipe import Recipe
 from .base import Checkpointing, Emit, Job, JobQueue, work_off
 from .job import train_job
 
+THREAD_BYTES = 60 * 2**20
+"""What a trainer's thread keeps besides its run: a heap of its own, and scratch for kernels."""
+
 
 class ThreadExecutor:
     """Trains one job per worker thread.
@@ -23,7 +26,7 @@ class ThreadExecutor:
     """
 
     name = "threads"
-    worker_bytes = 0
+    worker_bytes = THREAD_BYTES
     shares_interpreter = True
     remote = False
 
