@@ -21,6 +21,15 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.path.insert(0, str(Path(__file__).parent))
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Have processes that share the tests begin with the browser's, as collected.
+
+    By itself xdist begins with files of many tests, and ends waiting for those of a few long ones.
+    """
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
+
+
 @pytest.fixture
 def tokens() -> np.ndarray:
     """Token ids of a first-order Markov chain over 11 symbols: learnable, and instant."""
