@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .boxed_step import State, Step, damped_step, into_box, state_at
+from .boxed_step import State, Step, damped_step, into_box
 from .objective import Floats
 from .problem import Problem, project, trust_at, values
 
@@ -32,9 +32,11 @@ class Attempt:
     problem : Problem
     weight : ndarray, shape (n_runs,) or (n_batch, n_runs)
     frozen : ndarray of bool or None
-    state, new : State
-        Before and after the step.
+    state : State
+        Before the step.
     move : Step
+    value : ndarray, shape (n_batch,)
+        After the step.
     lam, after : ndarray, shape (n_batch,)
         Damping of the step, and of the next.
     better : ndarray of bool, shape (n_batch,)
@@ -47,37 +49,38 @@ class Attempt:
     weight: Floats
     frozen: NDArray[np.bool_] | None
     state: State
-    new: State
     move: Step
+    value: Floats
     lam: Floats
     after: Floats
     better: NDArray[np.bool_]
     floor: Floats
 
 
-def improve(attempt: Attempt, wanting: NDArray[np.bool_], *, fine: bool) -> NDArray[np.bool_]:
-    """Search further for the members `wanting` it, and return for which something lower was found.
+def improve(
+    attempt: Attempt, wanting: NDArray[np.bool_], *, fine: bool, crawl: float = _CRAWL
+) -> tuple[NDArray[np.bool_], Floats]:
+    """Search further for the members `wanting` it.
 
-    There the new state and damping are overwritten.
+    Return for which something lower was found, and where it is, shape (n_found, n_free). There
+    the damping of the next step is overwritten.
     """
-    problem, state, new, move = attempt.problem, attempt.state, attempt.new, attempt.move
-    found = np.zeros(len(wanting), dtype=bool)
+    state, move = attempt.state, attempt.move
+    found, value, z = np.zeros(len(wanting), dtype=bool), attempt.value.copy(), state.z.copy()
     for along in (True, False):
         at = np.flatnonzero(wanting)
         if not len(at):
             break
         best, low, used = _along(attempt, at) if along else _around(attempt, at, fine=fine)
-        at_hand = np.where(attempt.better[at] | found[at], new.value[at], state.value[at])
+        at_hand = np.where(attempt.better[at] | found[at], value[at], state.value[at])
         gain = low < at_hand - attempt.floor[at]
         hit = at[gain]
-        if len(hit):
-            found[hit] = True
-            attempt.after[hit] = used[gain]
-            new.put(hit, state_at(problem, best[gain], _rows(attempt.weight, hit)))
+        found[hit], value[hit], z[hit] = True, low[gain], best[gain]
+        attempt.after[hit] = used[gain]
         # A step of which only a small part is good crawls along a bent valley.
-        share = 1.0 if fine else _CRAWL
-        wanting = wanting & ~attempt.better & (state.value - new.value < -share * move.slope)
-    return found
+        share = 1.0 if fine else crawl
+        wanting = wanting & ~attempt.better & (state.value - value < -share * move.slope)
+    return found, z[found]
 
 
 def relax(lam: Floats) -> Floats:

@@ -20,16 +20,17 @@ from .detour import Attempt, improve, relax, stiffen
 from .objective import Floats
 from .problem import Problem
 
-_MAX_ITERATIONS = 200
-_TINY = 1e-300
-_PATIENCE = 25
+MAX_ITERATIONS = 200
+TINY = 1e-300
+SMALL = 1e-13
+PATIENCE = 25
 """Iterations after which every failed step is worth the finer search."""
-_LEVEL = 1e-12
+LEVEL = 1e-12
 """Where nothing lower is found, predicted decrease over value at which nothing is missed."""
-_STUCK = 1e8
-_PERFECT = 1e-26
+STUCK = 1e8
+PERFECT = 1e-26
 """Objective, over that of residuals as large as the losses, that is rounding."""
-_POLISH = 3
+POLISH = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ def minimise(
     damping: float = 1.0,
     tolerance: float = 1e-12,
     frozen: NDArray[np.bool_] | None = None,
-    max_iterations: int = _MAX_ITERATIONS,
+    max_iterations: int = MAX_ITERATIONS,
 ) -> Solution:
     """Refine every start of a batch to a local minimum in the box.
 
@@ -83,34 +84,39 @@ def minimise(
         batch, q = state.z.shape
         good = np.full(batch, not q)
         # What follows is of the members that have not ended.
-        live, w, size = np.arange(batch), weight, _size(problem, weight)
+        live, w, size = np.arange(batch), weight, size_of(problem, weight)
         lam, polish = np.full(batch, damping), np.zeros(batch, dtype=int)
         for iteration in range(max_iterations if q else 0):
             move = damped_step(problem, state, lam, frozen)
             new = state_at(problem, into_box(problem, state.z + move.step), w)
-            floor = _rounding(size, state.value)
+            floor = rounding(size, state.value)
             better = new.value <= state.value + np.minimum(1e-4 * move.slope, 0.0) + floor
-            small = (np.abs(move.step) / (np.abs(new.z) + 1e-3)).max(axis=1) < 1e-13
-            flat = (-move.slope <= tolerance * state.value + _TINY) & (lam < 0.5)
+            small = (np.abs(move.step) / (np.abs(new.z) + 1e-3)).max(axis=1) < SMALL
+            flat = (-move.slope <= tolerance * state.value + TINY) & (lam < 0.5)
             sound = better & move.convex
             moved, ended = better, sound & (small | flat)
             after = relax(lam) if better.all() else np.where(better, relax(lam), stiffen(lam))
             wanting = ~(sound | small)
             if wanting.any():
-                attempt = Attempt(problem, w, frozen, state, new, move, lam, after, better, floor)
-                moved = better | improve(attempt, wanting, fine=iteration >= _PATIENCE)
-            stuck = ~moved & (after > _STUCK)
+                attempt = Attempt(
+                    problem, w, frozen, state, move, new.value, lam, after, better, floor
+                )
+                found, z = improve(attempt, wanting, fine=iteration >= PATIENCE)
+                if len(z):
+                    new.put(found, state_at(problem, z, w if w.ndim == 1 else w[found]))
+                    moved = better | found
+            stuck = ~moved & (after > STUCK)
             if moved.all():
                 state = new
             else:
-                level = -move.slope <= np.maximum(_LEVEL * state.value, floor)
+                level = -move.slope <= np.maximum(LEVEL * state.value, floor)
                 ended |= ~moved & (small | level) | stuck
                 state.put(moved, new.take(moved))
             lam = after
             # Residuals that are rounding never get flat.
-            exact = state.value <= _PERFECT * size
+            exact = state.value <= PERFECT * size
             polish += exact
-            ended |= polish > _POLISH
+            ended |= polish > POLISH
             if not ended.any():
                 continue
             good[live] = ended & ~stuck
@@ -128,13 +134,13 @@ def minimise(
     return Solution(*end, good)
 
 
-def _size(problem: Problem, weight: Floats) -> Any:
+def size_of(problem: Problem, weight: Floats) -> Any:
     """Return the objective of residuals as large as the losses, one or shape (n_batch,)."""
     if problem.objective.name == "log-huber":
         return weight.sum(axis=-1)
     return weight @ problem.observed**2
 
 
-def _rounding(size: Any, value: Floats) -> Floats:
+def rounding(size: Any, value: Any) -> Any:
     """Return by how much rounding of the predictions may move the objective."""
-    return np.asarray(4e-16 * (value + np.sqrt(value * size)))
+    return 4e-16 * (value + np.sqrt(value * size))

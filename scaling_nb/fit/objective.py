@@ -77,11 +77,25 @@ class Objective:
         with np.errstate(divide="ignore", invalid="ignore"):
             r = np.log(observed / predicted)
             inverse = 1.0 / predicted
-        capped = np.maximum(np.minimum(r, self.delta), -self.delta)
+        share = self.delta / np.maximum(np.abs(r), self.delta)
+        capped = r * share
         psi, scale = weight * capped, weight * (inverse * inverse)
-        bend = scale * ((capped == r) + capped)
-        majorant = scale * (self.delta / np.maximum(np.abs(r), self.delta))
-        return Terms(psi * (r - 0.5 * capped), -psi * inverse, bend, majorant)
+        return Terms(
+            psi * (r - 0.5 * capped),
+            -psi * inverse,
+            scale * ((share == 1.0) + capped),
+            scale * share,
+        )
+
+    def majorant(self, observed: Floats, predicted: Floats, weight: Floats) -> Floats:
+        """Return :attr:`Terms.majorant` alone, shape (n_batch, n_runs)."""
+        if self.name == "mse":
+            return np.broadcast_to(2.0 * weight, predicted.shape)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            size = np.abs(np.log(observed / predicted))
+            return np.asarray(
+                weight / (predicted * predicted) * (self.delta / np.maximum(size, self.delta))
+            )
 
     def value(self, observed: Floats, predicted: Floats, weight: Floats) -> Floats:
         """Return the objective, the weighted sum over runs, shape (n_batch,)."""

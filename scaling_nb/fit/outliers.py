@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..laws import Constraints
-from .newton import minimise
+from .descent import descend
 from .notes import FitWarning
 from .objective import Objective
 from .problem import Problem
@@ -29,7 +29,7 @@ _COARSE = 0.05
 _GROSS = 0.3
 """Log residual beyond which a run diverged, rather than being a little off."""
 _ROUNDS = 4
-_TOLERANCE = 1e-4
+_TOLERANCE = 1e-2
 """Ample for residuals that are compared with multiples of their spread."""
 _MOST_NAMED = 5
 _MOST_RUNS = 20_000
@@ -131,7 +131,7 @@ def _trimmed(problem: Problem, z: Floats, used: NDArray[np.bool_]) -> tuple[Floa
         if spare < 1:
             break
         weight = agree / problem.observed**2
-        z = minimise(squares, z[None], weight, damping=0.0, tolerance=_TOLERANCE).z[0]
+        z = descend(squares, z, weight, damping=0.0, tolerance=_TOLERANCE)[0].z
         residual = _log_residuals(problem, z)
         spread = float(np.sqrt(np.sum(residual[agree] ** 2) / spare))
         before, agree = agree, used & (np.abs(residual) <= OUTLIER * spread)

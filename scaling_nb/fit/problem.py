@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -164,9 +165,9 @@ def values(problem: Problem, z: Floats, weight: Floats) -> Floats:
 
 def trust_at(problem: Problem, z: Floats, weight: Floats) -> Floats:
     """Return the weight m that reweighted least squares gives each run, (n_batch, n_runs)."""
-    predicted = problem.surface.loss(problem.theta(z))
-    trust = problem.objective.terms(problem.observed, predicted, weight).majorant
-    return np.broadcast_to(trust, predicted.shape)
+    return problem.objective.majorant(
+        problem.observed, problem.surface.loss(problem.theta(z)), weight
+    )
 
 
 def project(problem: Problem, z: Floats, trust: Floats, linear: NDArray[np.bool_]) -> Floats:
@@ -188,16 +189,50 @@ def project(problem: Problem, z: Floats, trust: Floats, linear: NDArray[np.bool_
     batch_step = max(1, _CHUNK // len(problem.observed))
     for at in range(0, batch, batch_step):
         part = slice(at, at + batch_step)
-        predicted, jacobian = problem.surface.derivatives(problem.theta(z[part]))
-        basis = jacobian[:, linear] if problem.is_free else problem.mixing.T[linear] @ jacobian
-        weighted = basis * (trust if trust.ndim == 1 else trust[part, None])
-        gram[part] = weighted @ basis.swapaxes(1, 2)
-        rest = problem.observed - predicted + (z[part][:, None, linear] @ basis)[:, 0]
-        moment[part] = (weighted @ rest[:, :, None])[:, :, 0]
+        fibres = fibres_at(problem, z[part], linear)
+        gram[part], moment[part] = fibres.normal(trust if trust.ndim == 1 else trust[part])
+    out = z.copy()
+    out[:, linear] = coefficients(gram, moment)
+    return out
+
+
+class Fibres(NamedTuple):
+    """Where all coordinates stay but linear ones c: L̂ = L - rest + c basis, for a batch of points.
+
+    Attributes
+    ----------
+    basis : ndarray, shape (n_batch, n_linear, n_runs)
+    rest : ndarray, shape (n_batch, n_runs)
+        What c has to explain of the losses L.
+    """
+
+    basis: Floats
+    rest: Floats
+
+    def normal(self, trust: Floats) -> tuple[Floats, Floats]:
+        """Return Gram matrix and moments of least squares with weights m, one row or a batch."""
+        weighted = self.basis * (trust if trust.ndim == 1 else trust[:, None])
+        gram = weighted @ self.basis.swapaxes(1, 2)
+        return gram, (weighted @ self.rest[:, :, None])[:, :, 0]
+
+    def predict(self, observed: Floats, c: Floats) -> Floats:
+        """Return L̂ at linear coordinates c, shape (n_batch, n_linear)."""
+        return np.asarray(observed - self.rest + (c[:, None] @ self.basis)[:, 0])
+
+
+def fibres_at(problem: Problem, z: Floats, linear: NDArray[np.bool_]) -> Fibres:
+    """Return the fibre of the linear coordinates through each z."""
+    predicted, jacobian = problem.surface.derivatives(problem.theta(z))
+    basis = jacobian[:, linear] if problem.is_free else problem.mixing.T[linear] @ jacobian
+    return Fibres(basis, problem.observed - predicted + (z[:, None, linear] @ basis)[:, 0])
+
+
+def coefficients(gram: Floats, moment: Floats) -> Floats:
+    """Solve normal equations (n_batch, p, p) and (n_batch, p) for coefficients ≥ 0."""
     # Each coefficient in the unit of its own column: closed forms lose digits otherwise.
     unit = np.sqrt(np.maximum(np.einsum("spp->sp", gram), 1e-300))
     gram = gram / unit[:, :, None] / unit[:, None, :]
-    best = non_negative(np.moveaxis(gram, 0, -1), (moment / unit).T, [None] * p)
-    out = z.copy()
-    out[:, linear] = best.coefficients() / unit
-    return out
+    # A grid runs along the last axis there.
+    along = np.ascontiguousarray(np.moveaxis(gram, 0, -1))
+    best = non_negative(along, np.ascontiguousarray((moment / unit).T), [None] * len(along))
+    return np.asarray(best.coefficients() / unit)

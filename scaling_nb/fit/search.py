@@ -12,18 +12,20 @@ from ..errors import FitError
 from ..laws import Constraints, Law
 from ..laws.power_sum import local_minima
 from ..records import RunTable
+from .descent import refine
 from .newton import Solution, minimise
 from .objective import Objective
-from .problem import Problem, make_problem, project, trust_at, values
+from .problem import Problem, coefficients, fibres_at, make_problem, values
 
 Floats = NDArray[np.float64]
 _SUBSAMPLE = 4000
 _OUTLYING = 25.0
 _BEYOND = 2.0
 _FEW = 64
-_SHARES = (1.0, 0.1)
-_LATTICE = 16
-_REWEIGHTED = 4
+_FLOOR = 0.1
+_LATTICE = 11
+_USUAL = (0.02, 1.5)
+_REWEIGHTED = 3
 _MOST_STARTS = 8
 
 
@@ -117,7 +119,7 @@ def find_minima(
         part = replace(problem, surface=problem.surface.take(few), observed=loss[few])
         found = minimise(part, _starts(part, constraints, weight[few]), weight[few])
         starts = found.z[_distinct(found.z, found.value)[:2]]
-    solution = minimise(problem, starts, weight)
+    solution = refine(problem, starts, weight)
     return solution, _distinct(solution.z, solution.value)
 
 
@@ -126,7 +128,14 @@ def _starts(problem: Problem, constraints: Constraints, weight: Floats) -> Float
     starts = problem.free(problem.surface.starts(problem.observed, trust, constraints))
     if problem.objective.name == "mse":
         return starts
-    return np.concatenate([starts, *_robust_starts(problem, starts, weight, constraints)])
+    starts = np.concatenate([starts, *_robust_starts(problem, starts, weight, constraints)])
+    if len(starts) == 1:
+        return starts
+    # What differs in nothing but linear coordinates leads to one place.
+    starts = starts[np.argsort(values(problem, starts, weight), kind="stable")]
+    bent = ~problem.linear
+    seen = {row[bent].tobytes(): i for i, row in reversed(list(enumerate(starts)))}
+    return starts[sorted(seen.values())]
 
 
 def _robust_starts(
@@ -146,12 +155,8 @@ def _robust_starts(
     if len(loss) <= _FEW:
         yield _lattice_starts(problem, weight)
     if len(loss) <= _FEW or residual.max() > _OUTLYING * typical:
-        for share in _SHARES:
-            floor = max(share * median(residual), delta)
-            trust = weight / loss**2 / np.maximum(residual, floor)
-            fresh = problem.free(problem.surface.starts(loss, trust, constraints))
-            residual = _log_residuals(problem, fresh[0])
-            yield fresh
+        trust = weight / loss**2 / np.maximum(residual, max(_FLOOR * typical, delta))
+        yield problem.free(problem.surface.starts(loss, trust, constraints))
 
 
 def _lattice_starts(problem: Problem, weight: Floats) -> Floats:
@@ -162,16 +167,20 @@ def _lattice_starts(problem: Problem, weight: Floats) -> Floats:
     bent = np.flatnonzero(~problem.linear)
     if not problem.linear.any() or not 1 <= len(bent) <= 2:
         return np.empty((0, len(problem.lower)))
-    low, high = problem.lower[bent], problem.upper[bent]
+    low = np.maximum(problem.lower[bent], _USUAL[0])
+    high = np.minimum(problem.upper[bent], _USUAL[1])
     axes = [np.geomspace(lo, hi, _LATTICE) for lo, hi in zip(low, high, strict=True)]
     shape = (_LATTICE,) * len(bent)
     z = np.zeros((int(np.prod(shape)), len(problem.lower)))
     z[:, bent] = np.stack([a.ravel() for a in np.meshgrid(*axes, indexing="ij")], axis=1)
-    linear = problem.linear
-    z = project(problem, z, weight / problem.observed**2, linear)
+    linear, loss, objective = problem.linear, problem.observed, problem.objective
+    fibres = fibres_at(problem, z, linear)
+    c = coefficients(*fibres.normal(weight / loss**2))
     for _ in range(_REWEIGHTED):
-        z = project(problem, z, trust_at(problem, z, weight), linear)
-    cost = values(problem, z, weight).reshape(shape)
+        trust = objective.majorant(loss, fibres.predict(loss, c), weight)
+        c = coefficients(*fibres.normal(trust))
+    z[:, linear] = c
+    cost = objective.value(loss, fibres.predict(loss, c), weight).reshape(shape)
     return np.asarray(z.reshape(*shape, -1)[local_minima(cost)][:_MOST_STARTS])
 
 

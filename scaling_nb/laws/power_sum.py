@@ -42,6 +42,7 @@ class PowerSumSurface(Surface):
         0 for a term whose A is fixed, so that A' = A.
     constant : bool
         False where there is no E.
+    minus_x : ndarray, shape (K, n_runs)
     powers : ndarray, shape (K, n_runs, 2)
         x and x².
     """
@@ -52,9 +53,11 @@ class PowerSumSurface(Surface):
     constant: bool
     lower: Floats
     upper: Floats
+    minus_x: Floats = field(init=False)
     powers: Floats = field(init=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "minus_x", -self.x)
         object.__setattr__(self, "powers", np.stack([self.x, self.x**2], axis=-1))
 
     @classmethod
@@ -92,7 +95,7 @@ class PowerSumSurface(Surface):
         k, first = len(self.x), int(self.constant)
         out = np.zeros((len(theta), self.x.shape[1]))
         for i in range(k):
-            term = theta[:, first + k + i, None] * -self.x[i]
+            term = theta[:, first + k + i, None] * self.minus_x[i]
             out += np.multiply(np.exp(term, out=term), theta[:, first + i, None], out=term)
         if self.constant:
             out += theta[:, :1]
@@ -101,17 +104,14 @@ class PowerSumSurface(Surface):
     def derivatives(self, theta: Floats) -> tuple[Floats, Floats]:
         """∂L/∂E = 1, ∂L/∂A' = e^(-αx), ∂L/∂α = -A' x e^(-αx)."""
         first, last = int(self.constant), theta.shape[1]
-        k = len(self.x)
-        scales, exponents = slice(first, first + k), slice(first + k, last)
+        middle = first + len(self.x)
         jacobian = np.empty((len(theta), last, self.x.shape[1]))
-        basis, bent = jacobian[:, scales], jacobian[:, exponents]
-        np.exp(np.multiply(-theta[:, exponents, None], self.x, out=basis), out=basis)
-        np.multiply(basis, theta[:, scales, None], out=bent)
-        loss = bent.sum(axis=1)
-        if self.constant:
-            jacobian[:, 0] = 1.0
-            loss += theta[:, :1]
-        bent *= -self.x
+        basis, bent = jacobian[:, first:middle], jacobian[:, middle:]
+        np.exp(np.multiply(theta[:, middle:, None], self.minus_x, out=basis), out=basis)
+        jacobian[:, :first] = 1.0
+        loss = (theta[:, None, :middle] @ jacobian[:, :middle])[:, 0]
+        np.multiply(basis, theta[:, first:middle, None], out=bent)
+        bent *= self.minus_x
         return loss, jacobian
 
     def curvature(self, theta: Floats, jacobian: Floats, weight: Floats) -> Floats:

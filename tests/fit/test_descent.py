@@ -1,0 +1,94 @@
+"""One start alone ends where a batch of one does."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, strategies as st
+from noisy_runs import LAW, problem
+
+from scaling_nb.fit import descent
+from scaling_nb.fit.descent import Point, descend, refine
+from scaling_nb.fit.newton import minimise
+from scaling_nb.fit.problem import evaluate
+from scaling_nb.laws import Constraints
+
+HELD = [Constraints(), Constraints(fixed={"E": 1.6}), Constraints(shared=("alpha", "beta"))]
+
+
+@pytest.mark.parametrize("constraints", HELD)
+@pytest.mark.parametrize("objective", ["log-huber", "mse"])
+def test_a_point_has_the_matrices_of_a_batch_of_one(objective, constraints):
+    made, start, weight = problem(objective, constraints=constraints)
+    value, gradient, hessian, gauss = evaluate(made, start[:1], weight)
+    here = Point(made, start[0], weight)
+    assert here.value == pytest.approx(value[0], rel=1e-12)
+    np.testing.assert_allclose(here.gradient, gradient[0], rtol=1e-10)
+    for lam in (0.0, 0.3, 1.0, 1.5):
+        share = min(lam, 1.0)
+        expected = (1.0 - share) * hessian[0] + share * gauss[0]
+        np.testing.assert_allclose(here.matrix(lam), expected, rtol=1e-9, atol=1e-12)
+
+
+@given(
+    seed=st.integers(0, 10_000),
+    floor=st.sampled_from([0.0, 0.3, 1.7]),
+    objective=st.sampled_from(["log-huber", "mse"]),
+    held=st.sampled_from(HELD),
+)
+def test_a_start_alone_ends_where_a_batch_of_one_does(seed, floor, objective, held):
+    made, start, weight = problem(objective, seed=seed, n=20, floor=floor, constraints=held)
+    batch = minimise(made, start[:1], weight)
+    end, converged = descend(made, start[0], weight)
+    assert converged == batch.converged[0]
+    # Where they part ways, at a step that one calls better by rounding, both end in a minimum.
+    if np.allclose(end.z, batch.z[0], rtol=1e-3, atol=1e-4):
+        assert end.value == pytest.approx(batch.value[0], rel=1e-9, abs=1e-20)
+    assert (end.z >= made.lower).all()
+    assert (end.z <= made.upper).all()
+
+
+def test_a_start_near_a_known_minimum_is_given_up_for_it():
+    made, start, weight = problem()
+    end, _ = descend(made, start[0], weight)
+    again, converged = descend(made, end.z * 1.2, weight, known=[end])
+    assert again is end
+    assert converged
+    assert len(refine(made, np.stack([start[0], end.z * 1.2, end.z * 0.9]), weight).z) == 1
+
+
+def test_bounds_are_met_and_left_again():
+    made, start, weight = problem("mse")
+    middle, _ = descend(made, start[0], weight)
+    lower = made.lower.copy()
+    lower[3] = middle.z[3] * 1.05  # alpha may not be as small as it wants
+    held, converged = descend(replace(made, lower=lower), start[0], weight)
+    assert converged
+    assert held.z[3] == lower[3]
+    assert held.value > middle.value
+    free, _ = descend(made, held.z, weight)
+    np.testing.assert_allclose(free.z, middle.z, rtol=1e-6)
+
+
+def test_where_one_start_passes_through_all_runs_the_others_are_left_out():
+    made, start, weight = problem()
+    exact = replace(made, observed=made.surface.loss(made.theta(start[:1]))[0])
+    assert len(refine(exact, np.stack([start[0], start[0] * 1.5]), weight).z) == 1
+
+
+def test_nothing_to_move_is_a_minimum():
+    everything = {"E": 1.7, "A": 400.0, "B": 1500.0, "alpha": 0.34, "beta": 0.37}
+    made, start, weight = problem(constraints=Constraints(fixed=everything))
+    end, converged = descend(made, start[0], weight)
+    assert converged
+    assert end.z.shape == (0,)
+    assert set(LAW.param_names) == set(everything)
+
+
+def test_many_runs_are_refined_as_a_batch(monkeypatch):
+    monkeypatch.setattr(descent, "_MOST_RUNS", 10)
+    made, start, weight = problem()
+    batch, alone = refine(made, start[:1], weight), descend(made, start[0], weight)[0]
+    np.testing.assert_allclose(batch.z[0], alone.z, rtol=1e-6)
