@@ -25,7 +25,9 @@ from referee import OBJECTIVES, cases, legacy_counts, reference, table
 from scaling_nb import ChinchillaLaw, RunTable, fit_law
 from scaling_nb.fit.bootstrap import refit
 from scaling_nb.fit.compute import SIX_ND
+from scaling_nb.fit.descent import refine
 from scaling_nb.fit.frontier import optimum
+from scaling_nb.fit.newton import minimise
 from scaling_nb.fit.objective import Objective
 from scaling_nb.fit.search import solve
 from scaling_nb.laws import Constraints
@@ -261,6 +263,27 @@ def every_table() -> bool:
     return holds
 
 
+def alone() -> bool:
+    """Compare the descent of one start with a batch of one, over the published tables."""
+    names = sorted({name.partition("__")[0] for name, _ in cases()})
+    for objective in ("log-huber", "mse"):
+        ratios = []
+        for runs in map(table, names):
+            if len(runs) > 250:
+                continue
+            found = optimum_of(runs, objective)
+            problem, weight = found.problem, found.weight
+            trust = problem.objective.start_weight(problem.observed, weight)
+            start = problem.surface.starts(problem.observed, trust, Constraints())[:1]
+            batch = cpu(lambda p=problem, z=start, w=weight: minimise(p, z, w), 30)
+            ratios.append(cpu(lambda p=problem, z=start, w=weight: refine(p, z, w), 30) / batch)
+        report(
+            f"one start alone over a batch of one, {objective}", "",
+            f"median {np.median(ratios):.2f}, {min(ratios):.2f} to {max(ratios):.2f}", True,
+        )  # fmt: skip
+    return True
+
+
 def speed(every: int) -> bool:
     """Time fits and bootstraps."""
     runs = table("epoch_chinchilla_240")
@@ -334,7 +357,7 @@ def main() -> int:
     if not reference():
         print("the published tables are not beside the repository; only recovery is measured")
         return 0 if sweep(2000) else 1
-    results = [correctness(), honesty(), speed(every), every_table(), sweep(2000)]
+    results = [correctness(), honesty(), speed(every), alone(), every_table(), sweep(2000)]
     return 0 if all(results) else 1
 
 

@@ -63,7 +63,8 @@ def improve(
     """Search further for the members `wanting` it.
 
     Return for which something lower was found, and where it is, shape (n_found, n_free). There
-    the damping of the next step is overwritten.
+    the damping of the next step is overwritten. Beyond the step's own line is searched where
+    less than a share `crawl` of its predicted decrease was found.
     """
     state, move = attempt.state, attempt.move
     found, value, z = np.zeros(len(wanting), dtype=bool), attempt.value.copy(), state.z.copy()

@@ -77,15 +77,11 @@ class Objective:
         with np.errstate(divide="ignore", invalid="ignore"):
             r = np.log(observed / predicted)
             inverse = 1.0 / predicted
-        share = self.delta / np.maximum(np.abs(r), self.delta)
-        capped = r * share
+        capped = np.maximum(np.minimum(r, self.delta), -self.delta)
         psi, scale = weight * capped, weight * (inverse * inverse)
-        return Terms(
-            psi * (r - 0.5 * capped),
-            -psi * inverse,
-            scale * ((share == 1.0) + capped),
-            scale * share,
-        )
+        bend = scale * ((capped == r) + capped)
+        majorant = scale * (self.delta / np.maximum(np.abs(r), self.delta))
+        return Terms(psi * (r - 0.5 * capped), -psi * inverse, bend, majorant)
 
     def majorant(self, observed: Floats, predicted: Floats, weight: Floats) -> Floats:
         """Return :attr:`Terms.majorant` alone, shape (n_batch, n_runs)."""

@@ -25,6 +25,7 @@ _FEW = 64
 _FLOOR = 0.1
 _LATTICE = 11
 _USUAL = (0.02, 1.5)
+"""The exponents of the lattice: those of the literature, and some room."""
 _REWEIGHTED = 3
 _MOST_STARTS = 8
 
