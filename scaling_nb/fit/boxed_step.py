@@ -12,7 +12,7 @@ from .objective import Floats
 from .problem import Problem, evaluate
 
 _TINY = 1e-300
-_ON_BOUND = 1e-12
+ON_BOUND = 1e-12
 _RIDGE = 1e-15
 
 
@@ -58,8 +58,8 @@ def state_at(problem: Problem, z: Floats, weight: Floats) -> State:
 
 def into_box(problem: Problem, z: Floats) -> Floats:
     """Clip to the box, and put what is within rounding of a bound onto it."""
-    inside = np.where(z < problem.lower + _ON_BOUND, problem.lower, z)
-    return np.where(inside > problem.upper - _ON_BOUND, problem.upper, inside)
+    inside = np.where(z < problem.lower + ON_BOUND, problem.lower, z)
+    return np.where(inside > problem.upper - ON_BOUND, problem.upper, inside)
 
 
 def active_set(problem: Problem, z: Floats, gradient: Floats) -> NDArray[np.bool_]:
@@ -79,13 +79,15 @@ def damped_step(
     batch, q = z.shape
     on_diagonal = slice(None, None, q + 1)
     diagonal = state.gauss.reshape(batch, -1)[:, on_diagonal]
+    inert = diagonal == 0.0
     diagonal = np.maximum(diagonal, 1e-12 * diagonal.max(axis=1, keepdims=True)) + _TINY
     scale = 1.0 / np.sqrt(diagonal)
     matrix = _blend(state, lam) * (scale[:, :, None] * scale[:, None, :])
     # In these units the diagonal of G is one.
     matrix.reshape(batch, -1)[:, on_diagonal] += np.maximum(lam - 1.0, _RIDGE)[:, None]
     rhs = -gradient * scale
-    bound = active_set(problem, z, gradient)
+    # What moves no prediction, as the exponent of a term that is zero, may stay where it is.
+    bound = active_set(problem, z, gradient) | inert
     if frozen is not None:
         bound |= frozen
     step, convex = _solve(matrix, rhs, bound)

@@ -7,12 +7,13 @@ than its next step needs, takes .6 of the time of a batch of one (``benchmarks/f
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple, Self
 
 import numpy as np
 from scipy.linalg.lapack import dposv
 
-from .boxed_step import State, Step, active_set, damped_step, into_box
-from .detour import Attempt, improve, relax, stiffen
+from .boxed_step import ON_BOUND, State, Step, damped_step
+from .detour import SLIGHT, Attempt, improve, relax, stiffen
 from .newton import (
     LEVEL,
     MAX_ITERATIONS,
@@ -36,7 +37,54 @@ _NEAR = 0.03
 """Distance to a minimum, over its size, within which a start is taken to lead there: with three
 times as much some minima that lie side by side on few runs are missed."""
 _NEARLY_AS_LOW = 1.01
-_OFF_BOUND = 1e-9
+
+
+class Box(NamedTuple):
+    """The box as plain numbers: a handful is compared faster one by one than by NumPy."""
+
+    lower: list[float]
+    upper: list[float]
+
+    @classmethod
+    def of(cls, problem: Problem) -> Self:
+        """Return the box of a problem."""
+        return cls(problem.lower.tolist(), problem.upper.tolist())
+
+    def clip(self, z: Floats) -> Floats:
+        """Put what is outside, or within rounding of a bound, onto the bound."""
+        sides = list(zip(z.tolist(), self.lower, self.upper, strict=True))
+        if all(lo + ON_BOUND <= x <= hi - ON_BOUND for x, lo, hi in sides):
+            return z
+        return np.array(
+            [lo if x < lo + ON_BOUND else hi if x > hi - ON_BOUND else x for x, lo, hi in sides]
+        )
+
+    def held(self, at: Point) -> list[int]:
+        """Return the coordinates that a bound holds back."""
+        sides = zip(at.z.tolist(), at.gradient.tolist(), self.lower, self.upper, strict=True)
+        return [
+            i
+            for i, (x, g, lo, hi) in enumerate(sides)
+            if (x <= lo and g > 0.0) or (x >= hi and g < 0.0)
+        ]
+
+    def first_met(
+        self, z: Floats, here: Floats, there: Floats, held: Sequence[int]
+    ) -> tuple[float, int, float] | None:
+        """Return how far a free coordinate gets from here to there, which, and where it stops.
+
+        `here` and `there` are steps from z; None where no bound is met.
+        """
+        first = None
+        ways = zip(z.tolist(), here.tolist(), there.tolist(), self.lower, self.upper, strict=True)
+        for i, (x, a, b, lo, hi) in enumerate(ways):
+            if lo <= x + b <= hi or i in held:
+                continue
+            edge = (lo if x + b < lo else hi) - x
+            reach = min(max((edge - a) / (b - a), 0.0), 1.0)
+            if first is None or reach < first[0]:
+                first = reach, i, edge
+        return first
 
 
 class Point:
@@ -48,24 +96,24 @@ class Point:
     value : float
     """
 
-    __slots__ = ("_bend", "_curved", "_jacobian", "_majorant", "_parts", "gradient", "value", "z")
+    __slots__ = ("_curved", "_jacobian", "_parts", "_terms", "gradient", "value", "z")
 
     def __init__(self, problem: Problem, z: Floats, weight: Floats) -> None:
         theta = problem.theta(z[None])
         predicted, jacobian = problem.surface.derivatives(theta)
-        terms = problem.objective.terms(problem.observed, predicted, weight)
+        # Arrays of one axis: to broadcast against an axis of one takes twice as long.
+        terms = problem.objective.terms(problem.observed, predicted[0], weight)
         self.z, self.value = z, float(terms.value.sum())
-        self._bend, self._majorant = terms.bend, terms.majorant
         self._curved: Floats | None = None
-        self._parts = problem, theta, jacobian, terms.slope
+        self._parts, self._terms = (problem, theta, jacobian), terms
         self._jacobian = jacobian[0] if problem.is_free else problem.mixing.T @ jacobian[0]
-        self.gradient = self._jacobian @ terms.slope[0]
+        self.gradient = self._jacobian @ terms.slope
 
     def _curvature(self) -> Floats:
         """Return what the Hessian has beyond the Gauss-Newton form."""
         if self._curved is None:
-            problem, theta, jacobian, slope = self._parts
-            curved = problem.surface.curvature(theta, jacobian, slope)[0]
+            problem, theta, jacobian = self._parts
+            curved = problem.surface.curvature(theta, jacobian, self._terms.slope[None])[0]
             if not problem.is_free:
                 curved = problem.mixing.T @ curved @ problem.mixing
             self._curved = curved
@@ -73,13 +121,13 @@ class Point:
 
     def matrix(self, lam: float) -> Floats:
         """Return (1 - λ) H + λ G, G alone beyond λ = 1; shape (n_free, n_free)."""
+        terms, jacobian = self._terms, self._jacobian
         if lam >= 1.0:
-            return np.asarray((self._jacobian * self._majorant) @ self._jacobian.T)
+            return np.asarray((jacobian * terms.majorant) @ jacobian.T)
         if lam == 0.0:
-            return np.asarray((self._jacobian * self._bend) @ self._jacobian.T + self._curvature())
-        bend = (1.0 - lam) * self._bend + lam * self._majorant
-        curved = (1.0 - lam) * self._curvature()
-        return np.asarray((self._jacobian * bend) @ self._jacobian.T + curved)
+            return np.asarray((jacobian * terms.bend) @ jacobian.T + self._curvature())
+        bend = (1.0 - lam) * terms.bend + lam * terms.majorant
+        return np.asarray((jacobian * bend) @ jacobian.T + (1.0 - lam) * self._curvature())
 
     def state(self) -> State:
         """Return the same as a batch of one."""
@@ -130,19 +178,17 @@ def descend(
     known : sequence of Point
         Minima to end at as soon as one is near.
     """
+    box = Box.of(problem)
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-        at = Point(problem, into_box(problem, start), weight)
-        inside = _is_inside(problem, at.z)
+        at = Point(problem, box.clip(start), weight)
         size = float(size_of(problem, weight))
         lam, polish = damping, 0
         for iteration in range(MAX_ITERATIONS if len(start) else 0):
-            step, slope, convex = _step(problem, at, lam, inside=inside)
-            z = at.z + step
-            still_inside = _is_inside(problem, z)
-            new = Point(problem, z if still_inside else into_box(problem, z), weight)
-            floor = rounding(size, at.value)
+            step, slope, convex = _step(problem, box, at, lam)
+            new = Point(problem, box.clip(at.z + step), weight)
+            floor = float(rounding(size, at.value))
             better = new.value <= at.value + min(1e-4 * slope, 0.0) + floor
-            small = bool((np.abs(step) / (np.abs(new.z) + 1e-3)).max() < SMALL)
+            small = _is_within(SMALL, step, new.z)
             flat = -slope <= tolerance * at.value + TINY and lam < 0.5
             after = _next(lam, better=better)
             moved, stuck, ended = better, False, better and convex and (small or flat)
@@ -154,17 +200,17 @@ def descend(
                 )  # fmt: skip
                 _, found = improve(attempt, np.array([True]), fine=iteration >= PATIENCE, crawl=0.0)
                 if len(found):
-                    moved, new, after = True, Point(problem, found[0], weight), attempt.after[0]
-                    still_inside = _is_inside(problem, new.z)
+                    moved, new = True, Point(problem, found[0], weight)
+                    after = float(attempt.after[0])
             if moved:
-                at, inside = new, still_inside
+                at = new
                 for end in known:
                     if _is_near(at, end):
                         return end, True
             else:
                 ended = small or -slope <= max(LEVEL * at.value, floor)
                 stuck = after > STUCK
-            lam = float(after)
+            lam = after
             # Residuals that are rounding never get flat.
             polish += at.value <= PERFECT * size
             if ended or stuck or polish > POLISH:
@@ -172,38 +218,56 @@ def descend(
     return at, not len(start)
 
 
-def _step(problem: Problem, at: Point, lam: float, *, inside: bool) -> tuple[Floats, float, bool]:
-    """Return the damped step, its slope, and whether the damped matrix was convex.
-
-    The straight way where no further bound is met.
-    """
-    if lam <= 1.0:
-        matrix, rhs = at.matrix(lam), -at.gradient
-        free = None if inside else ~active_set(problem, at.z, at.gradient)
-        if free is None or free.all() or not free.any():
-            _, step, failure = dposv(matrix, rhs)
-        else:
-            step = np.zeros(len(rhs))
-            _, step[free], failure = dposv(matrix[np.ix_(free, free)], rhs[free])
-        z = at.z + step
-        if not failure and (z >= problem.lower).all() and (z <= problem.upper).all():
-            return step, float(at.gradient @ step), True
+def _step(problem: Problem, box: Box, at: Point, lam: float) -> tuple[Floats, float, bool]:
+    """Return the damped step, its slope, and whether the damped matrix was convex."""
+    step = _straight(box, at, lam) if lam <= 1.0 else None
+    if step is not None:
+        return step, float(at.gradient @ step), True
     move = damped_step(problem, at.state(), np.array([lam]))
     return move.step[0], float(move.slope[0]), bool(move.convex[0])
 
 
-def _is_inside(problem: Problem, z: Floats) -> bool:
-    off = _OFF_BOUND
-    return bool((z > problem.lower + off).all() and (z < problem.upper - off).all())
+def _straight(box: Box, at: Point, lam: float) -> Floats | None:
+    """Solve M s = -g in the box; None where M is not positive definite.
+
+    Of the bounds in the way only the one that is met first holds, then the next.
+    """
+    matrix, here = at.matrix(lam), np.zeros(len(at.z))
+    held = box.held(at)
+    held += [i for i, x in enumerate(matrix.diagonal().tolist()) if x == 0.0 and i not in held]
+    while True:
+        if held:
+            there, failure = here.copy(), 0
+            free = [i for i in range(len(here)) if i not in held]
+            if free:
+                rows = matrix[free]
+                rhs = -at.gradient[free] - rows[:, held] @ here[held]
+                _, there[free], failure = dposv(rows[:, free], rhs)
+        else:
+            _, there, failure = dposv(matrix, -at.gradient)
+        if failure:
+            return None
+        met = box.first_met(at.z, here, there, held)
+        if met is None:
+            return there
+        reach, first, edge = met
+        here = here + reach * (there - here)
+        here[first] = edge
+        held.append(first)
+
+
+def _is_within(share: float, step: Floats, z: Floats) -> bool:
+    """Return whether no coordinate of a step is more than a share of where it leads."""
+    pairs = zip(step.tolist(), z.tolist(), strict=True)
+    return all(abs(s) <= share * (abs(x) + 1e-3) for s, x in pairs)
 
 
 def _is_near(at: Point, end: Point) -> bool:
-    if at.value > _NEARLY_AS_LOW * end.value:
-        return False
-    return bool((np.abs(at.z - end.z) <= _NEAR * (np.abs(end.z) + 1e-3)).all())
+    return at.value <= _NEARLY_AS_LOW * end.value and _is_within(_NEAR, at.z - end.z, end.z)
 
 
 def _next(lam: float, *, better: bool) -> float:
-    if better and lam == 0.0:
-        return 0.0
+    """Return :func:`.detour.relax` or :func:`.detour.stiffen` of one damping."""
+    if better and lam <= 1.0:
+        return 0.0 if lam < SLIGHT else 0.3 * lam
     return float((relax if better else stiffen)(np.array([lam]))[0])

@@ -19,7 +19,7 @@ _ALL_DAMPINGS = np.array([0.0, 0.01, 0.1, 1.0, 1.0 + 1e-6, 1.0 + 1e-3])
 _ALL_LENGTHS = np.array([3.0, 1.0, 0.3, 0.1, 0.01, 0.001])
 _CRAWL = 0.02
 """Share of a step's predicted decrease below which a line search is crawling."""
-_SLIGHT = 0.05
+SLIGHT = 0.05
 """Damping as good as none: with three times as much, slow resamples take half as long again."""
 
 
@@ -86,7 +86,7 @@ def improve(
 
 def relax(lam: Floats) -> Floats:
     """Return the damping after a good step: three times less, and none at all once it is small."""
-    less = np.where(lam < _SLIGHT, 0.0, 0.3 * lam)
+    less = np.where(lam < SLIGHT, 0.0, 0.3 * lam)
     if lam.max() <= 1.0:
         return less
     beyond = np.where(lam > 1.0 + 1e-9, 1.0 + 0.1 * (lam - 1.0), 1.0)

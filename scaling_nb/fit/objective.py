@@ -17,24 +17,39 @@ DEFAULT_DELTA = 1e-3
 
 
 class Terms(NamedTuple):
-    """One objective at one batch of predictions, per run; each broadcasts to (n_batch, n_runs).
+    """One objective f at predictions L̂, per run, so that the objective is Σ f; any shape.
 
     Attributes
     ----------
-    value : ndarray
-        f, so that the objective is Σ f.
-    slope : ndarray
-        ∂f/∂L̂.
-    bend : ndarray
-        ∂²f/∂L̂².
-    majorant : ndarray
-        The positive second derivative that iteratively reweighted least squares uses instead.
+    value, slope : ndarray
+        f and ∂f/∂L̂.
+    scale : ndarray
+        ∂²f/∂L̂² of squared residuals; for log-huber that of ln² near no residual, w/L̂².
+    residual, capped : ndarray or None
+        r = ln L - ln L̂ and what the Huber loss makes of it, within ±δ; None for squared residuals.
+    delta : float
     """
 
     value: Floats
     slope: Floats
-    bend: Floats
-    majorant: Floats
+    scale: Floats
+    residual: Floats | None = None
+    capped: Floats | None = None
+    delta: float = 0.0
+
+    @property
+    def bend(self) -> Floats:
+        """∂²f/∂L̂²."""
+        if self.residual is None or self.capped is None:
+            return self.scale
+        return np.asarray(self.scale * ((self.capped == self.residual) + self.capped))
+
+    @property
+    def majorant(self) -> Floats:
+        """The positive second derivative that iteratively reweighted least squares uses instead."""
+        if self.residual is None:
+            return self.scale
+        return self.scale * (self.delta / np.maximum(np.abs(self.residual), self.delta))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,17 +86,14 @@ class Objective:
         """Return value and derivatives with respect to L̂, weighted, per run."""
         if self.name == "mse":
             residual = predicted - observed
-            twice = 2.0 * (weight if weight.ndim == 2 else weight[None])
+            twice = 2.0 * weight
             slope = twice * residual
-            return Terms(0.5 * slope * residual, slope, twice, twice)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            r = np.log(observed / predicted)
-            inverse = 1.0 / predicted
+            return Terms(0.5 * slope * residual, slope, twice)
+        r = np.log(observed / predicted)
+        inverse = 1.0 / predicted
         capped = np.maximum(np.minimum(r, self.delta), -self.delta)
         psi, scale = weight * capped, weight * (inverse * inverse)
-        bend = scale * ((capped == r) + capped)
-        majorant = scale * (self.delta / np.maximum(np.abs(r), self.delta))
-        return Terms(psi * (r - 0.5 * capped), -psi * inverse, bend, majorant)
+        return Terms(psi * (r - 0.5 * capped), -psi * inverse, scale, r, capped, self.delta)
 
     def majorant(self, observed: Floats, predicted: Floats, weight: Floats) -> Floats:
         """Return :attr:`Terms.majorant` alone, shape (n_batch, n_runs)."""

@@ -126,6 +126,7 @@ def evaluate(problem: Problem, z: Floats, weight: Floats) -> tuple[Floats, ...]:
     return total
 
 
+@np.errstate(divide="ignore", invalid="ignore")
 def _evaluate_part(
     problem: Problem, surface: Surface, observed: Floats, z: Floats, weight: Floats
 ) -> tuple[Floats, ...]:
@@ -138,8 +139,8 @@ def _evaluate_part(
         bend = problem.mixing.T @ bend @ problem.mixing
         jacobian = problem.mixing.T @ jacobian
     transposed = jacobian.swapaxes(1, 2)
-    gauss = (jacobian * terms.majorant[:, None]) @ transposed
-    if terms.bend is terms.majorant:
+    gauss = (jacobian * terms.majorant[..., None, :]) @ transposed
+    if terms.residual is None:
         hessian = gauss + bend
     else:
         hessian = (jacobian * terms.bend[:, None]) @ transposed + bend
@@ -236,3 +237,16 @@ def coefficients(gram: Floats, moment: Floats) -> Floats:
     along = np.ascontiguousarray(np.moveaxis(gram, 0, -1))
     best = non_negative(along, np.ascontiguousarray((moment / unit).T), [None] * len(along))
     return np.asarray(best.coefficients() / unit)
+
+
+def coefficients_of(kept: NDArray[np.bool_], gram: Floats, moment: Floats) -> Floats:
+    """Solve normal equations for the coefficients `kept`, (n_batch, p); others are zero.
+
+    One that would be negative is zero as well, which is then no longer the least.
+    """
+    unit = kept / np.sqrt(np.maximum(np.einsum("spp->sp", gram), 1e-300))
+    gram = gram * unit[:, :, None] * unit[:, None, :]
+    # What is left out stands alone; the rest is kept from being singular.
+    np.einsum("spp->sp", gram)[...] += np.where(kept, 1e-13, 1.0)
+    found = np.linalg.solve(gram, (moment * unit)[:, :, None])[:, :, 0] * unit
+    return np.asarray(np.maximum(found, 0.0))

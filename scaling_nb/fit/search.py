@@ -15,7 +15,7 @@ from ..records import RunTable
 from .descent import refine
 from .newton import Solution, minimise
 from .objective import Objective
-from .problem import Problem, coefficients, fibres_at, make_problem, values
+from .problem import Problem, coefficients, coefficients_of, fibres_at, make_problem, values
 
 Floats = NDArray[np.float64]
 _SUBSAMPLE = 4000
@@ -176,13 +176,19 @@ def _lattice_starts(problem: Problem, weight: Floats) -> Floats:
     z[:, bent] = np.stack([a.ravel() for a in np.meshgrid(*axes, indexing="ij")], axis=1)
     linear, loss, objective = problem.linear, problem.observed, problem.objective
     fibres = fibres_at(problem, z, linear)
-    c = coefficients(*fibres.normal(weight / loss**2))
+    gram, moment = fibres.normal(weight / loss**2)
+    c = coefficients(gram, moment)
     for _ in range(_REWEIGHTED):
-        trust = objective.majorant(loss, fibres.predict(loss, c), weight)
-        c = coefficients(*fibres.normal(trust))
+        # Whether a coefficient is zero follows with the weights, not within a round.
+        downhill = (gram @ c[:, :, None])[:, :, 0] < moment
+        gram, moment = fibres.normal(objective.majorant(loss, fibres.predict(loss, c), weight))
+        c = coefficients_of((c > 0.0) | downhill, gram, moment)
     z[:, linear] = c
     cost = objective.value(loss, fibres.predict(loss, c), weight).reshape(shape)
-    return np.asarray(z.reshape(*shape, -1)[local_minima(cost)][:_MOST_STARTS])
+    best = local_minima(cost)
+    # Along the exponent of a term that is zero all is one minimum.
+    _, first = np.unique((cost[best] / max(cost[best].min(), 1e-300)).round(9), return_index=True)
+    return np.asarray(z.reshape(*shape, -1)[best][first][:_MOST_STARTS])
 
 
 def _log_residuals(problem: Problem, z: Floats) -> Floats:

@@ -8,7 +8,6 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .base import Floats
 
@@ -20,9 +19,10 @@ class NonNegative:
     Attributes
     ----------
     cost : ndarray, shape (*grid)
-    case : ndarray of int, shape (*grid)
-        Which of `chosen` are positive; -1 where none.
+    falls : ndarray, shape (n_cases, *grid)
+        By how much each case lowers the cost of the first; 0 where it is not feasible.
     chosen : sequence of tuple of int
+        Which coefficients are positive in each case: none in the first.
     solutions : sequence of list of ndarray
         Coefficients of each case, each of a shape that broadcasts to the grid.
     resting : ndarray, shape (p,)
@@ -30,20 +30,21 @@ class NonNegative:
     """
 
     cost: Floats
-    case: NDArray[np.int8]
+    falls: Floats
     chosen: Sequence[tuple[int, ...]]
     solutions: Sequence[Sequence[Floats]]
     resting: Floats
 
-    def coefficients(self, index: Any = ...) -> Floats:
+    def coefficients(self, index: Any = ()) -> Floats:
         """Return the coefficients at some points of the grid, shape (*points, p)."""
-        case = self.case[index]
+        falls = self.falls[(slice(None), *index)]
+        case = falls.argmax(axis=0)
         out = np.empty((*case.shape, len(self.resting)))
         out[...] = self.resting
-        for number in set(case.ravel().tolist()) - {-1}:
+        for number in set(case.ravel().tolist()):
             here = case == number
             for i, c in zip(self.chosen[number], self.solutions[number], strict=True):
-                whole = c if c.shape == self.case.shape else np.broadcast_to(c, self.case.shape)
+                whole = c if c.shape == self.cost.shape else np.broadcast_to(c, self.cost.shape)
                 out[here, i] = whole[index][here]
         return out
 
@@ -65,29 +66,22 @@ def non_negative(gram: Any, moment: Any, held: Sequence[float | None]) -> NonNeg
     reduced = [m - sum(gram[i][j] * value for j, value in known) for i, m in enumerate(moment)]
     base = sum((value * (-moment[i] - reduced[i]) for i, value in known), np.zeros(()))
     shape = np.broadcast_shapes(*(g.shape for row in gram for g in row))
-    cost, case = np.empty(shape), np.full(shape, -1, dtype=np.int8)
-    cost[...] = base
-    chosen = [c for size in range(len(free), 0, -1) for c in combinations(free, size)]
-    solutions = []
-    rest: Any = True
+    sizes = range(len(free), 0, -1)
+    chosen: list[tuple[int, ...]] = [(), *(c for k in sizes for c in combinations(free, k))]
+    falls = np.zeros((len(chosen), *shape))
+    solutions: list[list[Floats]] = [[]]
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        for number, these in enumerate(chosen):
+        for fall, these in zip(falls[1:], chosen[1:], strict=True):
             solution = _normal_equations(gram, reduced, these)
             solutions.append(solution)
-            here = base - sum(reduced[i] * c for i, c in zip(these, solution, strict=True))
+            lower = reduced[these[0]] * solution[0]
             ok = solution[0] >= 0  # a singular case has no finite solution
-            for c in solution[1:]:
+            for i, c in zip(these[1:], solution[1:], strict=True):
+                lower = lower + reduced[i] * c
                 ok = ok & (c >= 0)
-            lower = (here < cost) & ok & rest
-            np.copyto(cost, here, where=lower)
-            np.copyto(case, number, where=lower)
-            if not number:
-                # Where all are positive nothing is better; the other cases are for the rest.
-                rest = ~lower
-                if not rest.any():
-                    break
+            np.copyto(fall, lower, where=ok)
     resting = np.array([value or 0.0 for value in held])
-    return NonNegative(cost, case, chosen, solutions, resting)
+    return NonNegative(base - falls.max(axis=0), falls, chosen, solutions, resting)
 
 
 def _normal_equations(gram: Any, moment: Any, chosen: Sequence[int]) -> list[Floats]:

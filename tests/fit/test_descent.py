@@ -10,7 +10,9 @@ from hypothesis import given, strategies as st
 from noisy_runs import LAW, problem
 
 from scaling_nb.fit import descent
+from scaling_nb.fit.boxed_step import damped_step
 from scaling_nb.fit.descent import Point, descend, refine
+from scaling_nb.fit.detour import relax, stiffen
 from scaling_nb.fit.newton import minimise
 from scaling_nb.fit.problem import evaluate
 from scaling_nb.laws import Constraints
@@ -92,3 +94,25 @@ def test_many_runs_are_refined_as_a_batch(monkeypatch):
     made, start, weight = problem()
     batch, alone = refine(made, start[:1], weight), descend(made, start[0], weight)[0]
     np.testing.assert_allclose(batch.z[0], alone.z, rtol=1e-6)
+
+
+@pytest.mark.parametrize("objective", ["log-huber", "mse"])
+def test_the_exponent_of_a_term_that_is_zero_waits_until_it_is_one(objective):
+    made, start, weight = problem(objective)
+    without = np.array([False, True, False, True, False])
+    z = minimise(made, np.where(without, [0, 0, 0, 0.3, 0], start[:1]), weight, frozen=without).z[0]
+    at = Point(made, z, weight)
+    assert at.gradient[1] < 0.0  # the term wants to be there, whatever its exponent does
+    batch = damped_step(made, at.state(), np.zeros(1))
+    step, _, convex = descent._step(made, descent.Box.of(made), at, 0.0)
+    assert convex
+    assert batch.convex[0]
+    assert step[3] == batch.step[0, 3] == 0.0
+    assert step[1] > 0.0
+    np.testing.assert_allclose(step, batch.step[0], rtol=1e-6)
+
+
+@given(lam=st.floats(0.0, 3.0), better=st.booleans())
+def test_the_damping_of_one_is_that_of_a_batch(lam, better):
+    batch = (relax if better else stiffen)(np.array([lam]))[0]
+    assert descent._next(lam, better=better) == pytest.approx(batch, rel=1e-12)
