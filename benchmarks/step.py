@@ -2,7 +2,8 @@
 
     python benchmarks/step.py [--steps 300]
 
-Each phase of a step of the quick-start's GPT is timed on one core, medians over steps. Arithmetic
+Each phase of a step of the quick-start's GPT is timed on one core, medians over steps; on a GPU,
+where there is one, each phase is waited for, as training never does. Arithmetic
 is what the step's counted FLOP would take at the measured peak of a large matrix product; the
 kernels are the calls into torch's operators, counted by its profiler.
 """
@@ -22,6 +23,7 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 from scaling_nb.quickstart import quickstart_recipe
+from scaling_nb.training.batches import move
 from scaling_nb.training.devices import use_one_thread
 from scaling_nb.training.recipe import Recipe
 from scaling_nb.training.trainer import Trainer
@@ -38,6 +40,8 @@ def phases_of(recipe: Recipe, width: int, steps: int) -> dict[str, float]:
     def timed(name: str, call: Callable[[], Any]) -> Any:
         began = time.perf_counter()
         result = call()
+        if recipe.device.type == "cuda":
+            torch.cuda.synchronize()
         seconds[name].append(time.perf_counter() - began)
         return result
 
@@ -46,7 +50,7 @@ def phases_of(recipe: Recipe, width: int, steps: int) -> dict[str, float]:
         trainer.optimizer.zero_grad(set_to_none=True)
 
     def step() -> None:
-        batch = timed("batch", lambda: next(batches))
+        batch = timed("batch", lambda: move(next(batches), recipe.device))
         loss = timed("forward", lambda: recipe.loss(trainer.model, batch))
         timed("backward", loss.backward)
         timed("clip", lambda: nn.utils.clip_grad_norm_(trainer.parameters, 1.0))
@@ -72,8 +76,8 @@ def main() -> None:
     options = parser.parse_args()
     recipe = quickstart_recipe()
     with use_one_thread():
-        peak = peak_flops()
-        print(f"one core, peak {peak / 1e9:.0f} GFLOP/s, load {os.getloadavg()[0]:.1f}")
+        peak = peak_flops(recipe.device)
+        print(f"{recipe.device}, peak {peak / 1e9:.0f} GFLOP/s, load {os.getloadavg()[0]:.1f}")
         names = " | ".join(f"{phase}, ms" for phase in PHASES)
         print(f"| width | {names} | step, ms | arithmetic | kernels |")
         print("|---|" + "---|" * (len(PHASES) + 3))

@@ -29,12 +29,13 @@ from scaling_nb import ScalingWarning, Sweep, SweepPlan, plan_sweep
 from scaling_nb.executors import InlineExecutor, Job, JobQueue, warm_workers
 from scaling_nb.quickstart import BUDGETS, quickstart_recipe
 from scaling_nb.schedule import order_jobs
-from scaling_nb.training.batches import TokenWindows
+from scaling_nb.training.batches import TokenWindows, move
 from scaling_nb.training.control import Control
 from scaling_nb.training.devices import cpu_count, use_one_thread
 from scaling_nb.training.recipe import Recipe
 from scaling_nb.training.schedules import lr_factor
 
+CPU = torch.device("cpu")
 CROSS_ENTROPY = torch.nn.functional.cross_entropy
 
 
@@ -56,7 +57,7 @@ class Windows(Dataset):
 def train_plainly(recipe: Recipe, plan: SweepPlan, *, loader: bool) -> None:
     """Train one run after another with torch's default threads: ten lines of ordinary PyTorch."""
     for spec in plan.runs:
-        model = recipe.build(spec.size)
+        model = recipe.build(spec.size).to(recipe.device)
         ours = recipe.build_optimizer(model, spec.lr)
         # The same rule of learning rates, in torch's own default implementation of AdamW.
         groups = [{k: g[k] for k in ("params", "lr", "weight_decay")} for g in ours.param_groups]
@@ -69,7 +70,7 @@ def train_plainly(recipe: Recipe, plan: SweepPlan, *, loader: bool) -> None:
             batches = recipe.data.source.batches(spec.seed)
         losses = []
         for step in range(spec.n_steps):
-            x, y = next(batches)
+            x, y = move(next(batches), recipe.device)
             for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                 group["lr"] = peak * lr_factor("wsd", step, spec.n_steps, recipe.warmup_steps)
             loss = CROSS_ENTROPY(model(x).flatten(0, 1), y.flatten())
@@ -79,7 +80,8 @@ def train_plainly(recipe: Recipe, plan: SweepPlan, *, loader: bool) -> None:
             optimizer.step()
             losses.append(loss.item())
         with torch.no_grad():
-            for x, y in recipe.data.eval_batches:
+            for batch in recipe.data.eval_batches:
+                x, y = move(batch, recipe.device)
                 CROSS_ENTROPY(model(x).flatten(0, 1), y.flatten()).item()
 
 
@@ -139,12 +141,19 @@ def cpu_timed(call: Callable[[], object]) -> float:
     return time.process_time() - began
 
 
-def peak_flops() -> float:
-    """Return FLOP per second of one core in a large matrix product."""
-    a = torch.randn(1024, 1024)
+def peak_flops(device: torch.device = CPU) -> float:
+    """Return FLOP per second of one core, or of a GPU, in a large matrix product."""
+    n = 1024 if device.type == "cpu" else 8192
+    a = torch.randn(n, n, device=device)
+
+    def product() -> None:
+        a @ a
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+
     with use_one_thread():
-        best = min(timed(lambda: a @ a) for _ in range(10))
-    return 2 * 1024**3 / best
+        best = min(timed(product) for _ in range(10))
+    return 2 * n**3 / best
 
 
 def timed(call: Callable[[], object]) -> float:

@@ -32,6 +32,9 @@ class StepCost:
     eval_seconds : float, seconds
     peak_bytes : int, bytes
         Memory one run adds: weights, gradients, optimizer state and activations.
+    snapshot_bytes : int, bytes
+        What a trunk with several branches keeps besides, to come back to; 0 where it is counted
+        in `peak_bytes`.
     watts : float or None
         Power limit of the device, where it can be read.
     """
@@ -40,6 +43,7 @@ class StepCost:
     step_spread: tuple[float, float]
     eval_seconds: float
     peak_bytes: int
+    snapshot_bytes: int = 0
     watts: float | None = None
 
 
@@ -145,7 +149,11 @@ def estimate_cost(
         return makespan(seconds, n)
 
     peaks = [cost.peak_bytes for cost in costs]
-    memory = [line(job[0].flops_per_token, peaks) for job in jobs]
+    kept = [cost.snapshot_bytes for cost in costs]
+    memory = [
+        line(job[0].flops_per_token, peaks) + (len(job) > 1) * line(job[0].flops_per_token, kept)
+        for job in jobs
+    ]
     seconds = total([cost.step_seconds for cost in costs])
     low = min(total([c.step_spread[0] for c in costs]), seconds * (1 - _LEAST_SPREAD))
     high = max(total([c.step_spread[1] for c in costs]), seconds * (1 + _LEAST_SPREAD))

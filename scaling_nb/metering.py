@@ -1,6 +1,7 @@
 """What a sweep takes while it runs: seconds of training and the most memory, to hold against plans.
 
-Memory is what this process and its workers have of their own beyond what this process had before.
+Memory is that of the devices where training is on GPUs, and else what this process and its workers
+have of their own beyond what this process had before.
 Linux remembers the most that a process had; elsewhere it is sampled twice a second, and a peak
 between two looks is missed.
 """
@@ -44,10 +45,18 @@ class Meter:
         Whether training goes on; seconds in which it does not are left out.
     workers : function
         Returns the process ids of the workers.
+    on_devices : function, optional
+        Returns the most bytes taken on GPUs so far; then the host's are not measured.
     """
 
-    def __init__(self, training: Callable[[], bool], workers: Callable[[], Iterable[int]]) -> None:
+    def __init__(
+        self,
+        training: Callable[[], bool],
+        workers: Callable[[], Iterable[int]],
+        on_devices: Callable[[], int] | None = None,
+    ) -> None:
         self._training, self._workers = training, workers
+        self._on_devices = on_devices
         self._end = threading.Event()
         self._seconds = 0.0
         self._before = self._peak = 0
@@ -79,6 +88,9 @@ class Meter:
         if self._trained or trains:
             self._seconds += now - self._last
         self._last, self._trained = now, trains
+        if self._on_devices is not None:
+            self._peak = max(self._peak, self._on_devices())
+            return
         workers = sum(own_bytes(pid) for pid in self._workers())
         self._peak = max(self._peak, _own_peak(psutil.Process()) - self._before + workers)
 

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import os
 import time
+from collections.abc import Callable
 from typing import Self
 
 from .cost import CostEstimate, estimate_cost
@@ -24,7 +25,13 @@ from .steering import CANCELLING, SteeredSweep
 from .store import RunStore
 from .training.checkpoint import remove_folder, remove_leftovers
 from .training.control import Control, Stopped
-from .training.devices import cpu_count, free_memory, worker_devices
+from .training.devices import (
+    CONTEXT_BYTES,
+    DeviceMemory,
+    cpu_count,
+    free_memory,
+    worker_devices,
+)
 from .training.memory import run_bytes
 from .training.pace import CHECKPOINT_SECONDS
 from .training.recipe import Recipe
@@ -209,7 +216,9 @@ class Sweep(SteeredSweep):
         # What is taken compares with what was foreseen only where nothing was done before.
         self._whole = not self._book.results
         self._book.queue(spec.run_id for job in jobs for spec in job.specs)
-        self._meter = Meter(lambda: self._state == "running", self.executor.pids)
+        self._meter = Meter(
+            lambda: self._state == "running", self.executor.pids, self._device_memory()
+        )
         self._meter.start()
         self.store.save_sweep(self.plan, self.recipe.parts(), self.sweep_id)
         keep_settings(self.store, self.sweep_id, self._settings)
@@ -222,6 +231,15 @@ class Sweep(SteeredSweep):
     def _memory(self) -> dict[str, int]:
         devices = set(worker_devices(self.recipe.device, self.recipe.devices))
         return {str(device): round(MEMORY_SHARE * free_memory(device)) for device in devices}
+
+    def _device_memory(self) -> Callable[[], int] | None:
+        if self.recipe.device.type != "cuda" or self.executor.remote:
+            return None
+        memory = DeviceMemory(
+            worker_devices(self.recipe.device, self.recipe.devices),
+            in_process=self.executor.shares_interpreter,
+        )
+        return lambda: sum(memory.taken())
 
     def _taken_over(self) -> None:
         self._problem = "another process has taken this sweep over: start() watches it"
@@ -241,13 +259,16 @@ class Sweep(SteeredSweep):
         if not jobs:
             raise SweepError("every run has ended: there is nothing left to estimate.")
         settle()
+        own = self.executor.worker_bytes
+        if self.recipe.device.type == "cuda":  # the device's memory is what is foreseen
+            own = 0 if self.executor.shares_interpreter else CONTEXT_BYTES
         estimate = estimate_cost(
             self.recipe,
             jobs,
             workers=self.executor.workers(self.recipe),
             side_by_side=None if self.executor.shares_interpreter else 1,
             beside=0 if self.executor.remote else cpu_count() - 1,
-            worker_bytes=self.executor.worker_bytes,
+            worker_bytes=own,
         )
         self._foreseen = estimate
         self._keep_foreseen(estimate)

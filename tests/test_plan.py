@@ -12,6 +12,7 @@ from helpers import Regressor, TinyLM, tiny_plan
 from hypothesis import given, settings, strategies as st
 
 from scaling_nb import PlanError, Recipe, ScalingWarning, SweepPlan, plan_sweep
+from scaling_nb.cost import StepCost, estimate_cost
 from scaling_nb.flops import ParamCounts
 from scaling_nb.grid import parse_budgets
 
@@ -366,3 +367,19 @@ def test_a_recipe_of_samples_is_not_told_of_tokens(tiny_recipe):
     assert "token" not in repr(plan)
     assert "tokens_per_param" in plan.to_frame()
     assert tiny_recipe.unit == "tokens"
+
+
+def test_an_estimate_has_room_for_what_a_trunk_comes_back_to(tiny_recipe):
+    class Measured:
+        default_workers = 1
+
+        def measure_step(self, value, *, lr=None, workers=1, beside=0):
+            return StepCost(step_seconds=1e-3, step_spread=(1e-3, 1e-3), eval_seconds=0.0,
+                            peak_bytes=1000, snapshot_bytes=300, watts=200.0)  # fmt: skip
+
+    shared, alone = (
+        estimate_cost(Measured(), tiny_plan(tiny_recipe, reuse=reuse).jobs())
+        for reuse in ("cooldown", None)
+    )
+    assert (alone.peak_bytes, shared.peak_bytes) == (1000, 1300)
+    assert alone.watts == 200

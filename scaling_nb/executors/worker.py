@@ -79,9 +79,14 @@ class Worker:
         except Stopped:
             return Outcome(kind="stopped")
         except OutOfMemory as error:
-            return Outcome(kind="memory", error=error)
+            # Made anew: the old one's traceback holds the job, and with it the memory.
+            return Outcome(kind="memory", error=OutOfMemory(str(error)))
         except Exception as error:
             return Outcome(kind="error", error=sendable(error))
+        finally:
+            # Other workers of the same GPU cannot use what this one's allocator keeps.
+            if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+                torch.cuda.empty_cache()
         return Outcome(kind="done")
 
 

@@ -262,7 +262,10 @@ def move(batch: Batch, device: torch.device) -> Batch:
     """
     if isinstance(batch, Tensor):
         if device.type == "cuda" and batch.device.type == "cpu":
-            batch = batch.pin_memory()
+            # Rows of a window are no whole block, and torch would send those from a copy of its
+            # own that is not pinned, for which the host waits.
+            block = torch.contiguous_format
+            batch = torch.empty_like(batch, pin_memory=True, memory_format=block).copy_(batch)
         return batch.to(device, non_blocking=True)
     if isinstance(batch, Mapping):
         return {key: move(value, device) for key, value in batch.items()}

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from functools import lru_cache
 from pathlib import Path
 
 import psutil
@@ -81,6 +84,61 @@ def free_memory(device: torch.device) -> int:
         except (OSError, ValueError):
             continue
     return max(0, free)
+
+
+def on_device(device: torch.device) -> AbstractContextManager[object]:
+    """Make a GPU this thread's current one: pinned memory, and code that says "cuda", use that."""
+    return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
+
+
+class DeviceMemory:
+    """The most that training takes on GPUs beyond what was taken before.
+
+    Parameters
+    ----------
+    devices : sequence of torch.device
+        GPUs, each once.
+    in_process : bool
+        Whether this process trains: then its allocator knows the most there was. What other
+        processes take is read from the device, whoever takes it, so a short peak may be missed.
+    """
+
+    def __init__(self, devices: Sequence[torch.device], *, in_process: bool = True) -> None:
+        # The counters of a device that was never used cannot be reset.
+        torch.cuda.init()  # type: ignore[no-untyped-call]
+        self._devices, self._in_process = list(devices), in_process
+        for device in self._devices if in_process else ():
+            torch.cuda.reset_peak_memory_stats(device)
+        self._before = [self._now(device) for device in self._devices]
+
+    def _now(self, device: torch.device) -> int:
+        if self._in_process:
+            return torch.cuda.max_memory_allocated(device)
+        free, total = torch.cuda.mem_get_info(device)
+        return int(total - free)
+
+    def taken(self) -> list[int]:
+        """Return the bytes of each device."""
+        return [
+            max(0, self._now(device) - before)
+            for device, before in zip(self._devices, self._before, strict=True)
+        ]
+
+
+CONTEXT_BYTES = 500 * 2**20
+"""What a process has on a GPU besides its tensors: the driver's context and loaded kernels."""
+
+
+@lru_cache
+def power_limit(device: torch.device) -> float | None:
+    """Return the most power a GPU may draw, watts, as its driver tells; None where it does not."""
+    ask = ["nvidia-smi", "--query-gpu=power.limit", "--format=csv,noheader,nounits"]
+    with contextlib.suppress(OSError, ValueError, AttributeError, subprocess.SubprocessError):
+        # By its own name: a process may see other numbers than the driver's.
+        name = f"--id=GPU-{torch.cuda.get_device_properties(device).uuid}"
+        said = subprocess.run([*ask, name], capture_output=True, check=True, timeout=10, text=True)
+        return float(said.stdout)
+    return None
 
 
 _CGROUP_FILES = (

@@ -105,12 +105,13 @@ def seeded_globals(seed: int) -> Iterator[None]:
     initialised wrongly.
     """
     with GLOBAL_GENERATOR:
-        outer = _states()
+        outer, outer_devices = _states(), _device_states()
         try:
             seed_globals(seed)
             yield
         finally:
             _put(outer)
+            _put_on_devices(outer_devices)
 
 
 class OwnGenerators:
@@ -192,6 +193,21 @@ class OwnGenerators:
 
 def _states() -> States:
     return torch.random.get_rng_state(), random.getstate(), np.random.get_state()  # noqa: NPY002
+
+
+def _device_states() -> list[Tensor] | None:
+    """Return the state of every GPU's generator; None where no GPU has been used yet."""
+    used = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    return torch.cuda.get_rng_state_all() if used else None
+
+
+def _put_on_devices(states: list[Tensor] | None) -> None:
+    """Undo what ``torch.manual_seed`` did to the GPUs' generators: it seeds them all."""
+    if states is not None:
+        torch.cuda.set_rng_state_all(states)
+    elif torch.cuda.is_available():
+        # Their first use would begin with the seed that was given last: that is the person's.
+        torch.cuda.manual_seed_all(torch.initial_seed())
 
 
 def _put(states: States) -> None:

@@ -14,17 +14,22 @@ from typing import Protocol
 import torch
 
 from ..cost import StepCost
-from .devices import use_one_thread
+from .devices import DeviceMemory, on_device, power_limit, use_one_thread, worker_devices
 from .memory import MEMORY_MARGIN, Sized, run_bytes
 from .trainer import Trainable, Trainer
 
 _WARM_STEPS = 3
 _LEAST_STEPS = 8
 _ENOUGH_SECONDS = 0.5
+_PIECE_SECONDS = 0.05
+"""A GPU is waited for after so long, not after each step: in training the host runs ahead."""
 
 
 class Measured(Trainable, Sized, Protocol):
     """What a measurement asks of a recipe."""
+
+    @property
+    def devices(self) -> int: ...
 
 
 def measure_step(
@@ -41,20 +46,31 @@ def measure_step(
         Cores that other processes will keep busy meanwhile.
     """
     workers = 1 if recipe.probed.draws_random else workers
+    devices = worker_devices(recipe.device, recipe.devices)
+    places = [devices[i % len(devices)] for i in range(workers)]
     together = Barrier(workers)
-    beside = beside if recipe.device.type == "cpu" else 0
-    with ThreadPoolExecutor(workers) as pool, _busy_cores(beside):
-        costs = list(pool.map(lambda i: _measure(recipe, value, lr, i, together), range(workers)))
+    on_gpu = recipe.device.type == "cuda"
+    gc.collect()
+    memory = DeviceMemory(devices[:workers]) if on_gpu else None
+    with ThreadPoolExecutor(workers) as pool, _busy_cores(0 if on_gpu else beside):
+        costs = list(
+            pool.map(lambda i: _measure(recipe, value, lr, i, places[i], together), range(workers))
+        )
     steps = [s for cost in costs for s in cost[0]]
     quartiles = statistics.quantiles(steps, n=4)
-    on_gpu = recipe.device.type == "cuda"
     return StepCost(
         step_seconds=quartiles[1],
         step_spread=(quartiles[0], quartiles[2]),
         eval_seconds=statistics.median(cost[1] for cost in costs),
-        peak_bytes=max(cost[2] for cost in costs)
-        if on_gpu
+        # Of the workers that share a device, each has its share of the peak.
+        peak_bytes=max(
+            round(taken / places.count(device))
+            for device, taken in zip(devices, memory.taken(), strict=False)
+        )
+        if memory
         else round(MEMORY_MARGIN * run_bytes(recipe, value)),
+        snapshot_bytes=max(cost[2] for cost in costs) if on_gpu else 0,
+        watts=power_limit(places[0]) if on_gpu else None,
     )
 
 
@@ -89,24 +105,32 @@ _PRODUCT = 768
 
 
 def _measure(
-    recipe: Trainable, value: int | float, lr: float | None, seed: int, together: Barrier
+    recipe: Trainable,
+    value: int | float,
+    lr: float | None,
+    seed: int,
+    device: torch.device,
+    together: Barrier,
 ) -> tuple[list[float], float, int]:
-    on_gpu = recipe.device.type == "cuda"
-    with use_one_thread():
-        gc.collect()
-        if on_gpu:
-            torch.cuda.reset_peak_memory_stats(recipe.device)
-        before = torch.cuda.memory_allocated(recipe.device) if on_gpu else 0
-        trainer = Trainer(recipe, value, seed=seed, lr=lr)
+    """Return the seconds of steps, those of an evaluation, and the bytes that a snapshot keeps."""
+    on_gpu = device.type == "cuda"
+    with use_one_thread(), on_device(device):
+        trainer = Trainer(recipe, value, seed=seed, lr=lr, device=device)
         trainer.train(_WARM_STEPS, 10**6, report=lambda piece: None)
         together.wait()
         seconds: list[float] = []
-        while len(seconds) < _LEAST_STEPS or sum(seconds) < _ENOUGH_SECONDS:
+        at_once, spent = 1, 0.0
+        while len(seconds) < _LEAST_STEPS or spent < _ENOUGH_SECONDS:
             began = time.perf_counter()
-            trainer.train(trainer.step + 1, 10**6, report=lambda piece: None)
-            seconds.append(time.perf_counter() - began)
+            trainer.train(trainer.step + at_once, 10**6, report=lambda piece: None)
+            took = time.perf_counter() - began
+            seconds.append(took / at_once)
+            spent += took
+            if on_gpu and len(seconds) == 1:
+                at_once = max(1, round(_PIECE_SECONDS / took))
+        if on_gpu:
+            trainer.evaluate()  # the first loads kernels
         began = time.perf_counter()
         trainer.evaluate()
         took = time.perf_counter() - began
-        most = torch.cuda.max_memory_allocated(recipe.device) if on_gpu else 0
-        return seconds, took, most - before
+        return seconds[1:] if at_once > 1 else seconds, took, trainer.snapshot_bytes

@@ -20,6 +20,7 @@ from ..records import content_hash
 from .batches import Batch, move, n_samples
 from .counting import describe_tensor
 from .data import PreparedData
+from .devices import on_device
 from .distributed import Ranks
 from .generators import OwnGenerators
 from .memory import split
@@ -165,6 +166,10 @@ class Trainer:
         """
         self.model.train()
         self._report = report
+        with on_device(self.device):
+            self._train(until, n_steps, check)
+
+    def _train(self, until: int, n_steps: int, check: Callable[[], None]) -> None:
         last_flush = time.perf_counter()
         try:
             while self.step < until:
@@ -179,7 +184,12 @@ class Trainer:
                     last_flush = time.perf_counter()
         finally:
             self.step_out()
-            self.flush()
+            try:
+                self.flush()
+            finally:
+                # It holds the job, and the job this trainer: in a circle, weights would stay on
+                # the device until Python looks for garbage, beside those of the next job.
+                self._report = _ignore
 
     def step_out(self) -> None:
         """Let others draw random numbers: nothing is trained for a while."""
@@ -287,7 +297,8 @@ class Trainer:
         for whole in whole_batches:
             pieces = math.ceil(n_samples(whole) / rows) if self.micro_batches > 1 else 1
             for batch in split(whole, pieces):
-                with self.own.inside() if self.own else contextlib.nullcontext():
+                inside = self.own.inside() if self.own else contextlib.nullcontext()
+                with inside, on_device(self.device):
                     loss = self.recipe.loss(self.model, move(batch, self.device))
                 losses.append(loss.reshape(()))
                 weights.append(n_samples(batch))
@@ -316,6 +327,13 @@ class Trainer:
             generator=host,
             device_generator=device,
         )
+
+    @property
+    def snapshot_bytes(self) -> int:
+        """Bytes that a copied snapshot takes on the device: weights and the optimizer's state."""
+        state = [value for kept in self.optimizer.state.values() for value in kept.values()]
+        tensors = [*self.model.state_dict().values(), *state]
+        return sum(t.numel() * t.element_size() for t in tensors if isinstance(t, Tensor))
 
     def restore(self, snapshot: Snapshot) -> None:
         """Go back to a snapshot: the next step is bit for bit the one that followed it."""

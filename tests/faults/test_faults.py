@@ -205,7 +205,7 @@ def test_a_run_that_needs_too_much_memory_trains_alone_in_smaller_pieces(tokens,
 
     def step(model, batch):
         too_large = len(batch[0]) > 1 and model.hidden.out_features == 4
-        if step.armed and too_large and batch[0].device.type == "cpu":
+        if step.armed and too_large and batch[0].device.type != "meta":
             failures.append(1)
             raise error("out of memory")
         return cross_entropy(model, batch)
@@ -246,7 +246,7 @@ def test_jobs_wait_for_memory(tokens, tmp_path, monkeypatch):
     lock = threading.Lock()
 
     def step(model, batch):
-        if model.training and batch[0].device.type == "cpu":
+        if model.training and batch[0].device.type != "meta":
             with lock:
                 training.add(threading.current_thread().name)
                 most.append(len(training))

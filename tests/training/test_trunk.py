@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
+import weakref
 
 import numpy as np
 import pytest
@@ -178,3 +180,26 @@ def test_stopping_takes_effect_between_two_steps(tokens):
         train_trunk(recipe, job, emit=events.append, control=control)
     assert len(curves(events)[job[0].run_id][0]) == 25
     assert {run.status for run in ended(events).values()} == {"cancelled"}
+
+
+def test_a_job_that_has_ended_keeps_no_memory(tokens):
+    """On a GPU the next job's weights would lie beside its own until Python looks for garbage."""
+    built = []
+
+    def build(width):
+        model = TinyLM(width, vocab_size=11)
+        built.append(weakref.ref(model))
+        return model
+
+    recipe = Recipe(build, size="width", sizes=[4], dataset=tokens, batch_size=4,
+                    tokens_per_sample=8, optimizer={"lr": 1e-2}, warmup_steps=5,
+                    eval_tokens=512)  # fmt: skip
+    job = tiny_plan(recipe, reuse="cooldown").jobs()[0]
+    gc.collect()
+    built.clear()
+    gc.disable()
+    try:
+        train(recipe, job)
+        assert [model() for model in built] == [None]
+    finally:
+        gc.enable()
