@@ -104,7 +104,7 @@ def test_runs_with_dropout_take_turns_and_repeat(tokens, tmp_path):
     recipe = Recipe(TinyLM, size="width", sizes=[2, 4, 8],
                     model_kwargs={"vocab_size": 11, "dropout": 0.2}, dataset=tokens, batch_size=4,
                     tokens_per_sample=8, optimizer={"lr": 1e-2}, warmup_steps=5,
-                    eval_tokens=512)  # fmt: skip
+                    eval_tokens=512, device="cpu")  # fmt: skip
     assert ThreadExecutor(4).workers(recipe) == 1
     first = losses(finished(recipe, tmp_path / "1.db", executor=ThreadExecutor(4)))
     torch.rand(7)

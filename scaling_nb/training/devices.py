@@ -117,10 +117,21 @@ class DeviceMemory:
         free, total = torch.cuda.mem_get_info(device)
         return int(total - free)
 
-    def taken(self) -> list[int]:
-        """Return the bytes of each device."""
+    def taken(self, *, but: Sequence[int] | None = None) -> list[int]:
+        """Return the bytes of each device, less what `but` says of each."""
+        less = [0] * len(self._devices) if but is None else but
         return [
-            max(0, self._now(device) - before)
+            max(0, self._now(device) - before - rest)
+            for device, before, rest in zip(self._devices, self._before, less, strict=True)
+        ]
+
+    def kept(self) -> list[int]:
+        """Return the bytes of each device that are taken now, though all training here has ended.
+
+        Libraries keep room to work in: cuBLAS 32 MiB for each thread that multiplies.
+        """
+        return [
+            torch.cuda.memory_allocated(device) - before
             for device, before in zip(self._devices, self._before, strict=True)
         ]
 

@@ -56,6 +56,8 @@ def measure_step(
         costs = list(
             pool.map(lambda i: _measure(recipe, value, lr, i, places[i], together), range(workers))
         )
+    gc.collect()
+    peaks = memory.taken(but=memory.kept()) if memory else []
     steps = [s for cost in costs for s in cost[0]]
     quartiles = statistics.quantiles(steps, n=4)
     return StepCost(
@@ -65,7 +67,7 @@ def measure_step(
         # Of the workers that share a device, each has its share of the peak.
         peak_bytes=max(
             round(taken / places.count(device))
-            for device, taken in zip(devices, memory.taken(), strict=False)
+            for device, taken in zip(devices, peaks, strict=False)
         )
         if memory
         else round(MEMORY_MARGIN * run_bytes(recipe, value)),

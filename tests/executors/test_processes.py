@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import threading
@@ -144,6 +145,7 @@ def test_arrays_travel_whole_and_files_by_name(tokens, tmp_path):
 
 def test_auto_takes_processes_where_it_can_and_says_why(tiny_recipe, tokens, monkeypatch):
     monkeypatch.setattr("scaling_nb.training.devices.cpu_count", lambda: 2)
+    tiny_recipe = dataclasses.replace(tiny_recipe, device="cpu")
     executor, reason = make_executor("auto", tiny_recipe)
     assert isinstance(executor, ProcessExecutor)
     assert "2 cores" in reason
