@@ -107,6 +107,7 @@ def estimate_cost(
     side_by_side: int | None = None,
     beside: int = 0,
     worker_bytes: int = 0,
+    gpus: int | None = None,
 ) -> CostEstimate:
     """Measure the cheapest and the dearest size and estimate all jobs.
 
@@ -122,6 +123,8 @@ def estimate_cost(
         Cores that are kept busy meanwhile, at most as many as workers are not measured.
     worker_bytes : int, bytes
         Memory of a worker besides its run's.
+    gpus : int, optional
+        Devices that the workers share, where they are GPUs.
     """
     n = min(workers or recipe.default_workers, len(jobs))
     specs = [run for job in jobs for run in job]
@@ -154,11 +157,14 @@ def estimate_cost(
         line(job[0].flops_per_token, peaks) + (len(job) > 1) * line(job[0].flops_per_token, kept)
         for job in jobs
     ]
-    seconds = total([cost.step_seconds for cost in costs])
-    low = min(total([c.step_spread[0] for c in costs]), seconds * (1 - _LEAST_SPREAD))
-    high = max(total([c.step_spread[1] for c in costs]), seconds * (1 + _LEAST_SPREAD))
+    unseen = math.ceil(n / gpus) - math.ceil(at_once / gpus) if gpus else 0
+    crowd = 1.0 + CROWDING * unseen
+    seconds = crowd * total([cost.step_seconds for cost in costs])
+    low = min(crowd * total([c.step_spread[0] for c in costs]), seconds * (1 - _LEAST_SPREAD))
+    high = max(crowd * total([c.step_spread[1] for c in costs]), seconds * (1 + _LEAST_SPREAD))
     power = watts or costs[-1].watts or WATTS_PER_CORE
-    kwh = [n * power * s / 3.6e6 for s in (seconds, low, high)]
+    drawing = min(n, gpus) if gpus else n
+    kwh = [drawing * power * s / 3.6e6 for s in (seconds, low, high)]
     return CostEstimate(
         seconds=seconds,
         seconds_range=(low, high),
@@ -169,6 +175,11 @@ def estimate_cost(
         workers=n,
         watts=power,
     )
+
+
+CROWDING = 0.1
+"""How much longer a step takes for each further process on its GPU: .04 to .11 each for small
+models, two to eight processes and an H200 (``benchmarks/gpu.py``)."""
 
 
 def job_steps(job: Sequence[RunSpec]) -> float:

@@ -100,7 +100,10 @@ class Sweep(SteeredSweep):
         self.recipe = recipe
         self._bytes = {size: run_bytes(recipe, size) for size in {run.size for run in plan.runs}}
         self.executor, self.executor_reason = make_executor(
-            executor, recipe, max(self._bytes.values(), default=0)
+            executor,
+            recipe,
+            max(self._bytes.values(), default=0),
+            recipe.tokens_per_step * max((r.flops_per_token for r in plan.runs), default=0.0),
         )
         self.checkpoint_every = checkpoint_every
         self._settings = Settings(
@@ -259,8 +262,10 @@ class Sweep(SteeredSweep):
         if not jobs:
             raise SweepError("every run has ended: there is nothing left to estimate.")
         settle()
-        own = self.executor.worker_bytes
-        if self.recipe.device.type == "cuda":  # the device's memory is what is foreseen
+        own, gpus = self.executor.worker_bytes, None
+        if self.recipe.device.type == "cuda" and not self.executor.remote:
+            gpus = len(worker_devices(self.recipe.device, self.recipe.devices))
+            # The device's memory is what is foreseen.
             own = 0 if self.executor.shares_interpreter else CONTEXT_BYTES
         estimate = estimate_cost(
             self.recipe,
@@ -269,6 +274,7 @@ class Sweep(SteeredSweep):
             side_by_side=None if self.executor.shares_interpreter else 1,
             beside=0 if self.executor.remote else cpu_count() - 1,
             worker_bytes=own,
+            gpus=gpus,
         )
         self._foreseen = estimate
         self._keep_foreseen(estimate)

@@ -383,3 +383,22 @@ def test_an_estimate_has_room_for_what_a_trunk_comes_back_to(tiny_recipe):
     )
     assert (alone.peak_bytes, shared.peak_bytes) == (1000, 1300)
     assert alone.watts == 200
+
+
+def test_processes_that_share_a_gpu_are_slower_than_one_alone_and_draw_its_power_once(tiny_recipe):
+    class Measured:
+        default_workers = 1
+
+        def measure_step(self, value, *, lr=None, workers=1, beside=0):
+            return StepCost(step_seconds=1e-3, step_spread=(1e-3, 1e-3), eval_seconds=0.0,
+                            peak_bytes=1000, watts=700.0)  # fmt: skip
+
+    jobs = tiny_plan(tiny_recipe, reuse=None).jobs()
+    free, shared, threads = (
+        estimate_cost(Measured(), jobs, workers=3, side_by_side=at_once, gpus=gpus)
+        for at_once, gpus in ((1, 3), (1, 1), (3, 1))
+    )
+    assert shared.seconds == pytest.approx(1.2 * free.seconds)
+    assert threads.seconds == pytest.approx(free.seconds)  # measured together, so already in it
+    assert shared.kwh == pytest.approx(700 * shared.seconds / 3.6e6)
+    assert free.kwh == pytest.approx(3 * 700 * free.seconds / 3.6e6)

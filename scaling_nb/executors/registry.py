@@ -21,7 +21,10 @@ EXECUTORS: dict[str, type[Executor]] = {
 
 
 def make_executor(
-    choice: str | Executor, recipe: Recipe, largest_run: int = 0
+    choice: str | Executor,
+    recipe: Recipe,
+    largest_run: int = 0,
+    largest_step: float | None = None,
 ) -> tuple[Executor, str]:
     """Return the executor that a name stands for, or the object itself, and why it was chosen.
 
@@ -31,11 +34,13 @@ def make_executor(
     recipe : Recipe
     largest_run : int, bytes
         What the largest run adds to memory.
+    largest_step : float, FLOP
+        Of one step of the largest model; None where it is not known yet.
     """
     if not isinstance(choice, str):
         return choice, "as asked for"
     if choice == "auto":
-        return choose_executor(recipe, largest_run)
+        return choose_executor(recipe, largest_run, largest_step)
     if choice not in EXECUTORS:
         raise SweepError(
             f"executor {choice!r} is unknown. Choose one of 'auto', "

@@ -15,6 +15,7 @@ from scaling_nb.executors.pool import POOL
 from scaling_nb.executors.ranks import train_on_ranks
 from scaling_nb.models import GPT, gpt_optimizer
 from scaling_nb.training.control import Control
+from scaling_nb.training.devices import cpu_count
 from scaling_nb.training.trunk import train_trunk
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -175,7 +176,11 @@ def test_a_group_of_one_trains_what_one_process_trains(tokens):
     assert found == pytest.approx(expected, rel=2e-3)
 
 
-def test_auto_takes_threads_on_a_gpu_and_says_why(tokens):
-    executor, reason = choose_executor(gpt(tokens))
+def test_auto_shares_a_gpu_among_small_models_only(tokens, tmp_path):
+    recipe = gpt(tokens)
+    plan = tiny_plan(recipe, (1e10, 2e10))
+    made = Sweep(recipe, plan, store=tmp_path / "a.db", executor="auto")
+    assert isinstance(made.executor, ProcessExecutor) == (cpu_count() > 1)
+    executor, reason = choose_executor(recipe, 0, 1e13)
     assert isinstance(executor, ThreadExecutor)
     assert "GPU" in reason

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import os
 import signal
@@ -163,6 +164,39 @@ def test_auto_takes_processes_where_it_can_and_says_why(tiny_recipe, tokens, mon
     assert "cannot be sent to worker processes: TypeError: cannot pickle" in reason
     monkeypatch.setattr("scaling_nb.training.devices.cpu_count", lambda: 1)
     assert choose_executor(tiny_recipe)[1] == "there is one core"
+
+
+@pytest.fixture
+def on_a_gpu(tiny_recipe, monkeypatch):
+    """The recipe as if it trained on one GPU of 20 GiB, beside 16 cores and 64 GiB."""
+    free = {"cpu": 64 * 2**30, "cuda": 20 * 2**30}
+    module = "scaling_nb.executors.auto"
+    monkeypatch.setattr(f"{module}.worker_devices", lambda device: [torch.device("cuda", 0)])
+    monkeypatch.setattr(f"{module}.free_memory", lambda device: free[device.type])
+    monkeypatch.setattr(f"{module}.cpu_count", lambda: 16)
+    recipe = copy.copy(tiny_recipe)
+    object.__setattr__(recipe, "device", torch.device("cuda"))
+    return recipe
+
+
+def test_auto_shares_a_gpu_among_small_models(on_a_gpu, monkeypatch):
+    executor, reason = choose_executor(on_a_gpu, 10 * 2**20, 1e11)
+    assert isinstance(executor, ProcessExecutor)
+    assert executor.n_workers == 8
+    assert "8 processes share each" in reason
+    few, _ = choose_executor(on_a_gpu, 4 * 2**30, 1e11)  # what fits into the device's memory
+    assert isinstance(few, ProcessExecutor)
+    assert 2 <= few.n_workers < 5
+    for largest_run, step, why in (
+        (0, None, "one thread keeps each busy"),  # nothing is planned yet
+        (0, 1e12, "a step is up to 1e"),
+        (2**40, 1e11, "do not suffice"),
+    ):
+        executor, reason = choose_executor(on_a_gpu, largest_run, step)
+        assert isinstance(executor, ThreadExecutor)
+        assert why in reason
+    monkeypatch.setattr("scaling_nb.executors.auto.cpu_count", lambda: 1)
+    assert isinstance(choose_executor(on_a_gpu, 0, 1e11)[0], ThreadExecutor)
 
 
 def test_a_recipe_that_cannot_travel_fails_the_sweep_with_the_remedy(tokens, tmp_path):

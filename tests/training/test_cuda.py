@@ -231,14 +231,16 @@ def test_memory_is_foreseen(tokens):
     trainer = Trainer(recipe, 512, seed=0, lr=None)
     losses(trainer, 10)
     trainer.evaluate()
-    assert cost.peak_bytes == pytest.approx(memory.taken()[0], rel=0.1)
+    most = memory.taken()[0]
     before = torch.cuda.memory_allocated(CUDA)
     kept = trainer.snapshot()
     took = torch.cuda.memory_allocated(CUDA) - before
     assert kept.step == 10
     assert cost.snapshot_bytes == pytest.approx(took, rel=0.1)
     del kept, trainer
-    assert torch.cuda.memory_allocated(CUDA) < before / 4
+    left = memory.kept()[0]  # room for cuBLAS, 32 MiB a library
+    assert left < 70 * 2**20
+    assert cost.peak_bytes == pytest.approx(most - left, rel=0.1)
 
 
 def test_power_is_the_drivers_limit_or_unknown(tokens):
