@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from .errors import RecipeError
-from .records import RunSpec
+from .records import TOKENS, RunSpec, loss_unit
 from .training.batches import move
 from .training.devices import use_one_thread
 from .training.outcomes import Diverged
@@ -257,10 +257,11 @@ class LrCheck:
 
     size_name: str
     cells: tuple[RateCell, ...]
+    unit: str = TOKENS
 
     @property
     def mistuned(self) -> tuple[RateCell, ...]:
-        """Corners where another rate is better by more than 0.01 nats per token."""
+        """Corners where another rate is better by more than 0.01."""
         return tuple(cell for cell in self.cells if cell.gain > TOLERATED_GAIN)
 
     @property
@@ -270,7 +271,7 @@ class LrCheck:
 
     def __str__(self) -> str:
         lines = [
-            f"{self.size_name}={cell.size:g}, {cell.n_tokens:,} tokens: "
+            f"{self.size_name}={cell.size:g}, {cell.n_tokens:,} {self.unit}: "
             + (
                 f"{cell.best_factor:g} × the rate is better by {cell.gain:.3f}"
                 if cell.gain > TOLERATED_GAIN
@@ -280,7 +281,7 @@ class LrCheck:
         ]
         verdict = (
             "learning-rate check passed: no corner gains more than "
-            f"{TOLERATED_GAIN:g} nats per token from half or double the rate"
+            f"{TOLERATED_GAIN:g} from half or double the rate"
             if self.passed
             else "learning-rate check failed: the grid is mistuned at these corners, which moves "
             "the minima. Give lr as a function of N, or use scaling_nb.models.MuP."
@@ -294,7 +295,7 @@ class LrCheck:
         drawing = figure(
             "Corner cells at multiples of their learning rate",
             axis("multiple of the learning rate", log=True),
-            axis("loss above that at the own rate", "nats per token"),
+            axis("loss above that at the own rate", loss_unit(self.unit)),
         )
         drawing.update_xaxes(tickvals=list(FACTORS), ticktext=[f"{f:g} ×" for f in FACTORS])
         for k, cell in enumerate(self.cells):
@@ -302,7 +303,7 @@ class LrCheck:
                 x=cell.factors,
                 y=np.array(cell.losses) - cell.own,
                 mode="lines+markers",
-                name=f"{self.size_name} {cell.size:g}, {cell.n_tokens:,} tokens",
+                name=f"{self.size_name} {cell.size:g}, {cell.n_tokens:,} {self.unit}",
                 line={"color": colour(k)},
                 marker={"symbol": marker(k)},
             )
@@ -351,6 +352,7 @@ def lr_check(
             )
             for value, n_steps in cells
         ),
+        unit=recipe.unit,
     )
 
 

@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 
 Columns = dict[str, NDArray[Any]]
 
+TOKENS = "tokens"
+"""What D counts unless somebody says otherwise."""
+UNIT_COLUMN = "D_unit"
+"""Column of a table at rest that names what D counts."""
+
 TEXT = frozenset({"run_id", "status", "group", "schedule", "message", "excluded"})
 """Columns of text; every other column of :class:`scaling_nb.Run` is a float."""
 
@@ -80,6 +85,11 @@ _NUMBER = re.compile(
 _ONE_COMMA = re.compile(r"\s*[+-]?\d*,\d+(?:e[+-]?\d+)?\s*[kmbgt]?\s*", re.IGNORECASE)
 _COMMA_GROUPS = re.compile(r"\s*[+-]?\d{1,3}(?:,\d{3})+(?:\.\d*)?\s*")
 _DOT_GROUPS = re.compile(r"\s*[+-]?\d{1,3}(?:\.\d{3})+(?:,\d*)?\s*")
+
+
+def loss_unit(unit: str) -> str:
+    """Return the unit of the loss where D counts `unit`; empty where it is not known."""
+    return "nats per token" if unit == TOKENS else ""
 
 
 def _key(name: object) -> str:
@@ -180,7 +190,24 @@ def to_texts(values: pd.Series[Any]) -> NDArray[Any]:
     return np.array(texts, dtype=object, copy=True)
 
 
-def check_units(columns: Mapping[str, NDArray[Any]]) -> list[str]:
+def unit_said(words: pd.Series[Any]) -> str:
+    """Return the one unit that a column names in every row.
+
+    Raises
+    ------
+    RunsError
+        If it names several, or leaves some rows without.
+    """
+    said: list[str] = sorted(set(to_texts(words)))
+    if len(said) != 1:
+        raise RunsError(
+            f"column {UNIT_COLUMN} says {', '.join(map(repr, said))}, but the runs of one table "
+            "count D alike. Split the table, or say what all of them count: unit='images'."
+        )
+    return said[0]
+
+
+def check_units(columns: Mapping[str, NDArray[Any]], unit: str = TOKENS) -> list[str]:
     """Return complaints about units: C against 6·N·D, N and D in millions, perplexities.
 
     Only rows that count are looked at.
@@ -194,25 +221,25 @@ def check_units(columns: Mapping[str, NDArray[Any]]) -> list[str]:
     typical = float(np.median(ratio))
     if not 1 / _C_FACTOR < typical < _C_FACTOR:
         power = 3 * round(math.log10(typical) / 3)
-        unit = _UNIT_OF_POWER.get(power)
+        scale = _UNIT_OF_POWER.get(power)
         hint = (
-            f"N or D may be in {unit}, unless weights are shared, as in a convolution."
-            if unit
+            f"N or D may be in {scale}, unless weights are shared, as in a convolution."
+            if scale
             else "Check the units of N, D and C."
         )
         say.append(f"C is {typical:.3g} times 6·N·D in the median row. {hint}")
     elif far := np.count_nonzero((ratio < typical / 10) | (ratio > typical * 10)):
         say.append(
             f"In {far} rows C is more than ten times away from the others' ratio to 6·N·D. Look "
-            "for a run whose tokens or FLOP were recorded wrongly."
+            f"for a run whose {unit} or FLOP were recorded wrongly."
         )
-    for known, values in (("N", N), ("D", D)):
+    for known, values, counts in (("N", N, "parameters"), ("D", D, f"training {unit}")):
         if values.max() < _TOO_SMALL:
             say.append(
-                f"{known} is {values.max():g} at most. It is counted in {UNITS[known]}, not in "
+                f"{known} is {values.max():g} at most. It is counted in {counts}, not in "
                 "thousands, millions or billions."
             )
-    if np.median(loss) > _TOO_LOSSY:
+    if unit == TOKENS and np.median(loss) > _TOO_LOSSY:
         say.append(
             f"The median loss is {np.median(loss):.3g}. Laws are fitted to nats per token; the "
             "logarithm of a perplexity is one."
@@ -254,8 +281,8 @@ def select(
     return {name: values[keep] for name, values in columns.items()}
 
 
-def summary(columns: Mapping[str, NDArray[Any]], notes: Sequence[str]) -> list[str]:
-    """Return a table of runs in a few lines of text."""
+def summary(columns: Mapping[str, NDArray[Any]], notes: Sequence[str], unit: str) -> list[str]:
+    """Return a table of runs in a few lines of text; `unit` is what D counts."""
     rows = columns["excluded"] == ""
     budgets = np.unique(columns["budget"][rows])
     budgets = budgets[np.isfinite(budgets)]
@@ -265,10 +292,11 @@ def summary(columns: Mapping[str, NDArray[Any]], notes: Sequence[str]) -> list[s
     if len(rows) > np.count_nonzero(rows):
         first += f", {np.count_nonzero(~rows):,} excluded"
     lines = [first]
-    for known, unit in (("N", "parameters"), ("D", "tokens"), ("C", "FLOP"), ("loss", "nats")):
+    nats = "nats" if unit == TOKENS else ""
+    for known, its in (("N", "parameters"), ("D", unit), ("C", "FLOP"), ("loss", nats)):
         values = columns[known][rows]
         if len(values):
-            lines.append(f"{known} {values.min():.4g} to {values.max():.4g} {unit}")
+            lines.append(f"{known} {values.min():.4g} to {values.max():.4g} {its}".rstrip())
     for i in np.flatnonzero(~rows)[:3]:
         lines.append(f"excluded: {columns['run_id'][i]}: {columns['excluded'][i]}")
     return [*lines, *notes]

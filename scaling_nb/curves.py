@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .errors import RunsError
-from .records import RunTable
+from .records import TOKENS, RunTable
 
 Array = NDArray[np.float64]
 
@@ -35,6 +35,8 @@ class Curve:
     decayed : bool
         True if every point is the loss of a schedule that had decayed by then, such as one
         cooldown for each point; False for a curve as it is logged, where only the end counts.
+    unit : str
+        What ``tokens`` counts, as the table of runs says.
     """
 
     run_id: str
@@ -43,6 +45,7 @@ class Curve:
     loss: Array = field(repr=False)
     flops: Array = field(repr=False)
     decayed: bool = False
+    unit: str = TOKENS
 
     def __post_init__(self) -> None:
         for name in ("tokens", "loss", "flops"):
@@ -70,6 +73,7 @@ class Curve:
         *,
         flops_per_token: float | None = None,
         decayed: bool = False,
+        unit: str = TOKENS,
     ) -> Self:
         """Make a curve from what is logged, FLOP being tokens × FLOP per token (default 6·N)."""
         seen = np.asarray(tokens, float)
@@ -81,6 +85,7 @@ class Curve:
             loss=np.asarray(loss, float),
             flops=seen * per_token,
             decayed=decayed,
+            unit=unit,
         )
 
 
@@ -115,6 +120,7 @@ def curves_of(
                     loss[last],
                     flops_per_token=run.C / run.D,
                     decayed=decayed,
+                    unit=runs.unit,
                 )
             )
     return tuple(curves)

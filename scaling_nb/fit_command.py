@@ -32,6 +32,7 @@ _OPTIONS = (
     (r"columns=\{'(\w+)': '([^']*)'\}", r"--columns \1=\2"),
     (r"fixed=\{'(\w+)': \.\.\.\}", r"--fix \1=VALUE"),
     (r"\bfixed=", "--fix NAME=VALUE"),
+    (r"\bunit='(\w+)'", r"--unit \1"),
     (r"runs\.exclude\(ids, reason=[^)]*\)", "--exclude RUN_ID"),
     (r"runs\.with_convention\(['\"](\w+)['\"]\)", r"--convention \1"),
     (r"\bobjective='([\w-]+)'", r"--objective \1"),
@@ -80,6 +81,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--columns", type=_assignment, nargs="+", default=[], metavar="N=HEADER",
         help="headers that are not understood by themselves",
     )  # fmt: skip
+    parser.add_argument("--unit", metavar="WORD", help="what D counts, where it is no tokens")
     parser.add_argument("--exclude", nargs="+", default=[], metavar="RUN_ID")
     parser.add_argument("--convention", choices=CONVENTIONS, help="which count of N to use")
     parser.add_argument(
@@ -104,7 +106,7 @@ def run(options: argparse.Namespace) -> int:
     if not options.runs.is_file():
         raise RunsError(f"there is no file {options.runs}. Give the path of a CSV of runs.")
     _check(options)
-    runs = RunTable.from_csv(options.runs, columns=dict(options.columns) or None)
+    runs = RunTable.from_csv(options.runs, columns=dict(options.columns) or None, unit=options.unit)
     if options.convention:
         runs = runs.with_convention(options.convention)
     if options.exclude:

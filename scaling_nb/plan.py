@@ -30,7 +30,7 @@ from .grid import (
     positive_number,
     size_grid,
 )
-from .records import RunSpec, content_hash
+from .records import TOKENS, RunSpec, content_hash
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,6 +58,9 @@ class SweepPlan:
     options : mapping
         What :func:`plan_sweep` was asked for besides budgets and seeds, to plan alike again; no
         part of the content.
+    unit : str
+        What D counts: the recipe's word, or, without a recipe, the word that was stored; no part
+        of the content.
     """
 
     runs: tuple[RunSpec, ...] = field(repr=False)
@@ -73,11 +76,17 @@ class SweepPlan:
         default_factory=list, init=False, repr=False, compare=False
     )
     options: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    unit: str = field(default=TOKENS, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.recipe is not None:
+            object.__setattr__(self, "unit", self.recipe.unit)
 
     @property
     def plan_id(self) -> str:
         """Content hash of the runs and their labels."""
-        return content_hash({k: v for k, v in self.to_dict().items() if k != "options"})
+        beside = ("options", "unit")
+        return content_hash({k: v for k, v in self.to_dict().items() if k not in beside})
 
     @property
     def total_flops(self) -> float:
@@ -131,6 +140,7 @@ class SweepPlan:
             "runs": [run.to_dict() for run in self.runs],
             "skipped": [asdict(skipped) for skipped in self.skipped],
             "options": dict(self.options),
+            "unit": self.unit,
         }
 
     @classmethod
@@ -222,11 +232,6 @@ class SweepPlan:
         table = self._shown().to_html(index=False, float_format="{:.4g}".format)
         notes = "".join(f"<li>{escape(note)}</li>" for note in self._notes())
         return f"<p>{escape(self.summary())}</p>{table}<ul>{notes}</ul>"
-
-    @property
-    def unit(self) -> str:
-        """What D counts, "tokens" or "samples"; "tokens" where the recipe is not at hand."""
-        return self.recipe.unit if self.recipe is not None else "tokens"
 
     def _shown(self) -> pd.DataFrame:
         """Return the frame as a person reads it: with the unit that D has."""

@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from .columns import (
     ALIASES,
     TEXT,
+    TOKENS,
+    UNIT_COLUMN,
     UNITS,
     Columns,
     check_units,
@@ -26,6 +28,7 @@ from .columns import (
     match_columns,
     to_floats,
     to_texts,
+    unit_said,
 )
 from .errors import RunsError
 
@@ -52,11 +55,14 @@ class Reading:
         What was assumed on the way and what is doubtful; shown with the table.
     complaints : tuple of str
         What the person should look at; each becomes a warning.
+    unit : str
+        What D counts.
     """
 
     columns: Columns
     notes: tuple[str, ...]
     complaints: tuple[str, ...]
+    unit: str
 
 
 def read_csv(path: str | os.PathLike[str]) -> pd.DataFrame:
@@ -146,7 +152,11 @@ def _decimal_mark(
 
 
 def read_frame(
-    frame: pd.DataFrame, given: Mapping[str, str] | None = None, *, first_line: int | None = None
+    frame: pd.DataFrame,
+    given: Mapping[str, str] | None = None,
+    *,
+    unit: str | None = None,
+    first_line: int | None = None,
 ) -> Reading:
     """Bring a raw table into this package's columns and units.
 
@@ -155,13 +165,16 @@ def read_frame(
     frame : DataFrame
     given : mapping of str to str
         Known column to header, for headers that no alias covers.
+    unit : str or None
+        What D counts; None: what the column ``D_unit`` says, else tokens.
     first_line : int or None
         Line number of the first row in its file; None: rows are counted from 0.
 
     Raises
     ------
     RunsError
-        If N, D or loss cannot be had, a name is ambiguous, or no row can be used.
+        If N, D or loss cannot be had, a name is ambiguous, no row can be used, or rows differ in
+        what D counts.
     """
     names = match_columns([str(c) for c in frame.columns], given)
     frame = frame.set_axis([str(c) for c in frame.columns], axis=1)
@@ -178,17 +191,20 @@ def read_frame(
     complaints = _mark_unusable(columns, "excluded" in names, places)
     if "seed" not in names:
         notes += _number_seeds(columns)
-    doubts = check_units(columns)
+    if unit is None:
+        unit = unit_said(frame[UNIT_COLUMN]) if UNIT_COLUMN in frame.columns else TOKENS
+    doubts = check_units(columns, unit)
     extra = {
         f"given_{c}" if c in ALIASES else c: frame[c].to_numpy()
         for c in frame.columns
-        if c not in names.values()
+        if c not in (*names.values(), UNIT_COLUMN)
     }
     ordered = {known: columns[known] for known in ALIASES}
     return Reading(
         columns=ordered | extra,
         notes=(*notes, *doubts),
         complaints=(*complaints, *doubts),
+        unit=unit,
     )
 
 

@@ -1,7 +1,7 @@
 """The bridge between training and analysis: what a run was to be, and what came of it.
 
 Both wings know this module and nothing of each other. Units everywhere: N in parameters, D in
-tokens (samples where there are no tokens), C in FLOP, loss in nats per token.
+tokens, or in what else :attr:`RunTable.unit` names, C in FLOP, loss in nats per token.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .budgets import infer_budgets
-from .columns import TEXT, select, summary
+from .columns import TEXT, TOKENS, UNIT_COLUMN, loss_unit, select, summary
 from .errors import RunsError, ScalingWarning
 from .flops import CONVENTIONS, Convention, check_convention
 from .reading import Reading, read_csv, read_frame
@@ -30,7 +30,16 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-__all__ = ["COLUMNS", "Run", "RunSpec", "RunTable", "Status", "content_hash"]
+__all__ = [
+    "COLUMNS",
+    "TOKENS",
+    "Run",
+    "RunSpec",
+    "RunTable",
+    "Status",
+    "content_hash",
+    "loss_unit",
+]
 
 Status = Literal[
     "queued", "running", "paused", "finished", "diverged", "failed", "cancelled", "skipped"
@@ -97,15 +106,20 @@ class RunTable:
         All rows, excluded ones too; keys are at least :data:`COLUMNS`.
     notes : tuple of str
         What was assumed when the table was read, such as C = 6·N·D.
+    unit : str
+        What D counts: "tokens", or another plural such as "samples", "images" or "patches".
     included : ndarray of bool, shape (n_rows,)
         True for each row that counts.
     """
 
     columns: Mapping[str, NDArray[Any]] = field(repr=False)
     notes: tuple[str, ...] = ()
+    unit: str = TOKENS
     included: NDArray[np.bool_] = field(init=False)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.unit, str) or not self.unit.strip():
+            raise RunsError(f'unit is {self.unit!r}. Say what D counts, such as "images".')
         frozen = {}
         for name, values in self.columns.items():
             values = np.asarray(values, dtype=object if name in TEXT else None).copy()
@@ -117,8 +131,8 @@ class RunTable:
         object.__setattr__(self, "included", counts)
 
     @classmethod
-    def from_runs(cls, runs: Iterable[Run]) -> Self:
-        """Build a table from :class:`Run` records."""
+    def from_runs(cls, runs: Iterable[Run], *, unit: str = TOKENS) -> Self:
+        """Build a table from :class:`Run` records, whose D counts `unit`."""
         rows = list(runs)
         return cls(
             columns={
@@ -126,11 +140,18 @@ class RunTable:
                     [getattr(run, name) for run in rows], dtype=object if name in TEXT else float
                 )
                 for name in COLUMNS
-            }
+            },
+            unit=unit,
         )
 
     @classmethod
-    def from_frame(cls, frame: pd.DataFrame, *, columns: Mapping[str, str] | None = None) -> Self:
+    def from_frame(
+        cls,
+        frame: pd.DataFrame,
+        *,
+        columns: Mapping[str, str] | None = None,
+        unit: str | None = None,
+    ) -> Self:
         """Read a DataFrame of runs with at least N, D and loss, under these or other names.
 
         Rows that cannot be fitted stay in the table, excluded with their reason, and a
@@ -143,17 +164,23 @@ class RunTable:
             N in parameters, D in tokens, C in FLOP, loss in nats per token; "70B" is understood.
         columns : mapping of str to str
             Known column to the frame's own, such as ``{"N": "size_of_model"}``.
+        unit : str, optional
+            What D counts, such as "images". None: what the column ``D_unit`` says, else tokens.
 
         Raises
         ------
         RunsError
-            If a column is missing or ambiguous, or no row can be used.
+            If a column is missing or ambiguous, no row can be used, or rows differ in ``D_unit``.
         """
-        return cls._from_reading(read_frame(frame, columns))
+        return cls._from_reading(read_frame(frame, columns, unit=unit))
 
     @classmethod
     def from_csv(
-        cls, path: str | os.PathLike[str], *, columns: Mapping[str, str] | None = None
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        columns: Mapping[str, str] | None = None,
+        unit: str | None = None,
     ) -> Self:
         """Read a CSV of runs (comma, semicolon or tab), as :meth:`from_frame` does.
 
@@ -162,15 +189,15 @@ class RunTable:
         Raises
         ------
         RunsError
-            If the file is empty, a column is missing or ambiguous, or no row can be used.
+            If the file is empty, or as for :meth:`from_frame`.
         """
-        return cls._from_reading(read_frame(read_csv(path), columns, first_line=2))
+        return cls._from_reading(read_frame(read_csv(path), columns, unit=unit, first_line=2))
 
     @classmethod
     def _from_reading(cls, reading: Reading) -> Self:
         for complaint in reading.complaints:
             warnings.warn(complaint, ScalingWarning, stacklevel=3)
-        return cls(columns=reading.columns, notes=reading.notes)
+        return cls(columns=reading.columns, notes=reading.notes, unit=reading.unit)
 
     def column(self, name: str) -> NDArray[Any]:
         """Return one column over the runs that count, shape (n_runs,)."""
@@ -185,7 +212,7 @@ class RunTable:
 
     @property
     def D(self) -> NDArray[np.float64]:
-        """Tokens, shape (n_runs,)."""
+        """Tokens, or what else :attr:`unit` names, shape (n_runs,)."""
         return self.column("D")
 
     @property
@@ -305,17 +332,21 @@ class RunTable:
         return hashlib.sha256(numbers.tobytes()).hexdigest()[:12]
 
     def __repr__(self) -> str:
-        return "\n".join(summary(self.columns, self.notes))
+        return "\n".join(summary(self.columns, self.notes, self.unit))
 
     def _repr_html_(self) -> str:
-        first, *rest = (html.escape(line) for line in summary(self.columns, self.notes))
+        first, *rest = map(html.escape, summary(self.columns, self.notes, self.unit))
         return f"<div><b>{first}</b>{''.join(f'<br>{line}' for line in rest)}</div>"
 
     def to_frame(self) -> pd.DataFrame:
-        """Return all rows, excluded ones with their reason, as a DataFrame."""
+        """Return all rows, excluded ones with their reason, as a DataFrame.
+
+        Where D counts no tokens, a column ``D_unit`` says what it counts.
+        """
         import pandas as pd
 
-        return pd.DataFrame(dict(self.columns))
+        unit = {} if self.unit == TOKENS else {UNIT_COLUMN: self.unit}
+        return pd.DataFrame({**self.columns, **unit})
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Write all rows; :meth:`from_csv` reads them back unchanged."""

@@ -85,7 +85,8 @@ class SweepView:
     @property
     def runs(self) -> RunTable:
         """Runs that finished so far, as what every fit takes."""
-        return RunTable.from_runs(run for run in self._ended() if run.status == "finished")
+        finished = (run for run in self._ended() if run.status == "finished")
+        return RunTable.from_runs(finished, unit=self.plan.unit)
 
     @property
     def failures(self) -> tuple[Run, ...]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ..errors import FitError
 from ..laws import DataConstrainedLaw, Law
+from ..records import TOKENS
 from .allocation import Allocation, Interval, Scope
 from .compute import FlopModel, positive
 from .frontier import column, log_tokens_for, near_optimal, optimum, reach, zoom
@@ -242,6 +243,7 @@ def answer(
         inference_tokens=question.inference_tokens,
         lifetime_compute=point["compute"] + 2.0 * point["n_params"] * question.inference_tokens,
         level=level,
+        unit=scope.unit if scope else TOKENS,
         notes=(*beyond(point["compute"], scope), *_notes(law, intervals, epochs)),
     )
 

@@ -8,6 +8,7 @@ from html import escape
 
 import numpy as np
 
+from ..records import TOKENS
 from .held_out import HeldOut
 from .notes import FitWarning
 
@@ -16,11 +17,15 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
-    """The ranges of N (parameters), D (tokens) and C (FLOP) that a fit has seen, low to high."""
+    """The ranges of N (parameters), D and C (FLOP) that a fit has seen, low to high.
+
+    ``unit`` is what D counts.
+    """
 
     N: Interval
     D: Interval
     C: Interval
+    unit: str = TOKENS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +60,8 @@ class Allocation:
         Tokens the model will serve, and training plus inference FLOP.
     level : float
         Of the intervals.
+    unit : str
+        What D counts, as the runs say.
     held_out : HeldOut or None
         How well the same law, fitted to the smaller budgets, predicts the largest.
     notes : tuple of FitWarning
@@ -76,6 +83,7 @@ class Allocation:
     inference_tokens: float = 0.0
     lifetime_compute: float
     level: float = 0.90
+    unit: str = TOKENS
     held_out: HeldOut | None = None
     notes: tuple[FitWarning, ...] = ()
 
@@ -106,9 +114,9 @@ def _rows(answer: Allocation) -> list[tuple[str, str, str]]:
     rows = [("training FLOP C", f"{answer.compute:.4g}", "")]
     for label, key in (
         ("parameters N", "n_params"),
-        ("tokens D", "n_tokens"),
+        (f"{answer.unit} D", "n_tokens"),
         ("loss", "loss"),
-        ("tokens/parameter", "tokens_per_param"),
+        (f"{answer.unit}/parameter", "tokens_per_param"),
     ):
         interval = answer.intervals.get(key)
         ends = f"{interval[0]:.4g} to {interval[1]:.4g}" if interval else ""
@@ -129,7 +137,9 @@ def _remarks(answer: Allocation) -> list[str]:
     if answer.extrapolates:
         lines.append(f"extrapolating {answer.extrapolation:.3g} times beyond the largest run")
     if answer.epochs > 1:
-        lines.append(f"{answer.epochs:.3g} epochs over {answer.unique_tokens:.3g} unique tokens")
+        lines.append(
+            f"{answer.epochs:.3g} epochs over {answer.unique_tokens:.3g} unique {answer.unit}"
+        )
     if (tested := answer.held_out) is not None:
         lines.append(
             f"back-test: the largest budget, hidden ({tested.extrapolation:.3g} times further), "

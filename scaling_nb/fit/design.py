@@ -226,7 +226,7 @@ def _units(law: Law, table: RunTable) -> Iterator[FitWarning]:
             code="units",
             message=f"{' and '.join(small)}, as if counted in millions or billions: parameters "
             "and budgets then mean something else than they say.",
-            remedy="Give N in parameters and D in tokens.",
+            remedy=f"Give N in parameters and D in {table.unit}.",
         )
 
 
@@ -377,7 +377,8 @@ def _repeats(table: RunTable) -> Iterator[FitWarning]:
         yield FitWarning(
             code="repeated_data",
             message=f"{_count(ids)} saw their data more than once (up to "
-            f"{epochs[repeated].max():.3g} epochs): repeated tokens are worth less than new ones.",
+            f"{epochs[repeated].max():.3g} epochs): repeated {table.unit} are worth less than new "
+            "ones.",
             remedy="Fit DataConstrainedLaw, or only runs of one epoch.",
             run_ids=tuple(ids),
         )

@@ -290,6 +290,7 @@ def _scope(curves: Sequence[Curve]) -> Scope:
         N=(min(n), max(n)),
         D=(min(c.tokens[0] for c in curves), max(float(c.tokens[-1]) for c in curves)),
         C=(min(c.flops[0] for c in curves), max(float(c.flops[-1]) for c in curves)),
+        unit=curves[0].unit,
     )
 
 

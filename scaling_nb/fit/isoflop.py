@@ -151,6 +151,11 @@ class IsoFlopFit:
         return self.trends
 
     @property
+    def unit(self) -> str:
+        """What D counts, as the runs say."""
+        return self.runs.unit
+
+    @property
     def scope(self) -> Scope:
         """Ranges of N, D and C among the runs."""
         return scope_of(self.runs)

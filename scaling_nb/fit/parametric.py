@@ -192,4 +192,4 @@ def scope_of(table: RunTable) -> Scope:
     """Return the ranges of N, D and C among the runs that count; C is 6·N·D where unknown."""
     compute = np.where(np.isfinite(table.C), table.C, 6.0 * table.N * table.D)
     ranges: list[Any] = [(float(x.min()), float(x.max())) for x in (table.N, table.D, compute)]
-    return Scope(N=ranges[0], D=ranges[1], C=ranges[2])
+    return Scope(N=ranges[0], D=ranges[1], C=ranges[2], unit=table.unit)

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import FitError, counted
 from ..laws import Constraints, Law
-from ..records import RunTable
+from ..records import TOKENS, RunTable
 from .allocate import Question, answer, percentile_interval
 from .allocation import Allocation, Interval, Scope
 from .compute import SIX_ND, FlopModel, as_flops, learn_flops
@@ -112,6 +112,11 @@ class LawFit:
     level: float = 0.90
     profiles: Mapping[str, Profile] = field(default_factory=dict, repr=False)
     held_out: HeldOut | None = None
+
+    @property
+    def unit(self) -> str:
+        """What D counts, as the runs say; "tokens" where there were none."""
+        return self.scope.unit if self.scope else TOKENS
 
     @property
     def rows(self) -> Floats:

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..errors import FitError
 from ..laws import Constraints, law_from_spec
+from ..records import TOKENS
 from .allocation import Scope
 from .compute import FlopModel
 from .held_out import HeldOut
@@ -45,7 +46,7 @@ def encode(fit: Mapping[str, Any]) -> dict[str, Any]:
         "warnings": [note.to_dict() for note in fit["warnings"]],
         "scope": None
         if fit["scope"] is None
-        else {"N": list(fit["scope"].N), "D": list(fit["scope"].D), "C": list(fit["scope"].C)},
+        else {k: v if k == "unit" else list(v) for k, v in asdict(fit["scope"]).items()},
         "constraints": {
             "fixed": dict(fit["constraints"].fixed),
             "shared": list(fit["constraints"].shared),
@@ -79,7 +80,12 @@ def decode(data: Mapping[str, Any]) -> dict[str, Any]:
         "held_out": None if data["held_out"] is None else HeldOut(**data["held_out"]),
         "objective_value": float("nan") if value is None else value,
         "warnings": tuple(FitWarning.from_dict(note) for note in data["warnings"]),
-        "scope": None if scope is None else Scope(**{k: tuple(v) for k, v in scope.items()}),
+        "scope": None
+        if scope is None
+        else Scope(
+            **{name: tuple(scope[name]) for name in ("N", "D", "C")},
+            unit=scope.get("unit", TOKENS),
+        ),
         "constraints": Constraints(
             fixed=dict(data["constraints"]["fixed"]), shared=tuple(data["constraints"]["shared"])
         ),

@@ -11,14 +11,15 @@ import pandas as pd
 
 from ..errors import FitError
 from ..laws import Law
+from ..records import TOKENS
 from .allocation import Allocation, Interval, Scope
 
 _HEADS = {
     "C": ("C (FLOP)", "$C$ (FLOP)"),
     "n_params": ("N (parameters)", "$N^*$"),
-    "n_tokens": ("D (tokens)", "$D^*$"),
+    "n_tokens": ("D ({unit})", "$D^*$"),
     "loss": ("loss", "loss"),
-    "tokens_per_param": ("tokens/parameter", "$D^*/N^*$"),
+    "tokens_per_param": ("{unit}/parameter", "$D^*/N^*$"),
 }
 
 
@@ -54,7 +55,8 @@ def chinchilla_table(answers: Sequence[Allocation], *, format: str = "frame") ->
         raise FitError(f"format {format!r} is unknown. Use 'frame', 'markdown' or 'latex'.")
     latex = format == "latex"
     cells = [[_cell(item.compute, None, latex), *_answers(item, latex)] for item in answers]
-    heads = [pair[latex] for pair in _HEADS.values()]
+    unit = answers[0].unit if answers else TOKENS
+    heads = [pair[latex].format(unit=unit) for pair in _HEADS.values()]
     if not latex:
         lines = [heads, ["---:"] * len(heads), *cells]
         return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -102,6 +102,7 @@ def answer_from_trends(
         near_optimal=(n / factor, n * factor),
         within=within,
         extrapolation=extrapolation,
+        unit=scope.unit,
         unique_tokens=d,
         lifetime_compute=float(compute),
         notes=(*beyond(compute, scope), *_floorless(extrapolation, trends)),

@@ -12,7 +12,7 @@ from .base import FREE, Constraints, Floats, Frontier, Input, Law, Parameter
 from .power_sum import PowerSumSurface
 
 _PARAMETERS = (
-    Parameter(name="E", symbol="E", meaning="irreducible loss, nats per token"),
+    Parameter(name="E", symbol="E", meaning="irreducible loss"),
     Parameter(name="A", symbol="A", meaning="scale of the loss owed to finite N"),
     Parameter(name="B", symbol="B", meaning="scale of the loss owed to finite D"),
     Parameter(

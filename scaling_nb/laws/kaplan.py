@@ -13,8 +13,8 @@ from .chinchilla import ChinchillaLaw
 from .numeric import NumericLaw
 
 _PARAMETERS = (
-    Parameter(name="N_c", symbol="N_c", meaning="scale of N, parameters", low=1e-30, high=1e60),
-    Parameter(name="D_c", symbol="D_c", meaning="scale of D, tokens", low=1e-30, high=1e60),
+    Parameter(name="N_c", symbol="N_c", meaning="scale of N", low=1e-30, high=1e60),
+    Parameter(name="D_c", symbol="D_c", meaning="scale of D", low=1e-30, high=1e60),
     Parameter(
         name="alpha_N", symbol=r"\alpha_N", meaning="exponent of N", low=0.005, high=3.0,
         exponent=True,

@@ -12,7 +12,7 @@ from ..errors import FitError
 from .base import FREE, Constraints, Floats, Input, Law, Parameter
 from .power_sum import PowerSumSurface
 
-_E = Parameter(name="E", symbol="E", meaning="irreducible loss, nats per token")
+_E = Parameter(name="E", symbol="E", meaning="irreducible loss")
 _A = Parameter(name="A", symbol="A", meaning="scale of the reducible loss")
 _ALPHA = Parameter(
     name="alpha", symbol=r"\alpha", meaning="exponent", low=0.005, high=3.0, exponent=True

@@ -9,7 +9,8 @@ import numpy as np
 import plotly.graph_objects as go
 
 from ..fit import Comparison
-from .style import GRID, axis, colour, figure, marker
+from ..records import TOKENS, loss_unit
+from .style import GRID, axis, colour, figure, flop, marker
 
 Shown = Literal["n_params", "n_tokens", "loss", "exponent_N"]
 
@@ -60,13 +61,14 @@ def comparison_bars(comparison: Comparison, quantity: Shown = "n_params") -> tup
 def plot_comparison(comparison: Comparison, quantity: Shown = "n_params") -> go.Figure:
     """Draw each method's value with its interval; colour and marker say how N is counted."""
     bars = comparison_bars(comparison, quantity)
-    at = "" if quantity == "exponent_N" else f" at C = {comparison.compute:.3g} FLOP"
-    unit = {"n_params": "parameters", "n_tokens": "tokens", "loss": "nats per token"}
+    at = "" if quantity == "exponent_N" else f" at C = {flop(comparison.compute)} FLOP"
+    of = next((entry.answer.unit for entry in comparison.entries if entry.answer), TOKENS)
+    unit = {"n_params": "parameters", "n_tokens": of, "loss": loss_unit(of)}
     drawing = figure(
         f"{_TITLES[quantity]}{at}, by method",
         axis(
             _TITLES[quantity],
-            unit.get(quantity, ""),  # type: ignore[arg-type]
+            unit.get(quantity, ""),
             log=quantity in ("n_params", "n_tokens"),
             values=[x for bar in bars for x in (bar.low, bar.value, bar.high)]
             if quantity in ("n_params", "n_tokens")

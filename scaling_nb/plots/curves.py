@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..curves import Curve
 from ..fit import EnvelopeFit
+from ..records import TOKENS, loss_unit
 from .style import INK, axis, colour, count, figure
 
 Array = NDArray[np.float64]
@@ -70,13 +71,14 @@ def plot_curves(
 ) -> go.Figure:
     """Draw loss against tokens or FLOP by run, one colour a size; the envelope on top, if given."""
     tokens = x == "tokens"
+    unit = curves[0].unit if curves else TOKENS
     seen = np.concatenate([curve.tokens for curve in curves]) if curves else np.empty(0)
     drawing = figure(
         "Loss while training",
-        axis("tokens seen", "tokens", log=True, values=seen)
+        axis(f"{unit} seen", unit, log=True, values=seen)
         if tokens
         else axis("training compute C", "FLOP", log=True),
-        axis("loss", "nats per token"),
+        axis("loss", loss_unit(unit)),
     )
     shown: set[str] = set()
     dashes = ("solid", "dash", "dot", "dashdot")

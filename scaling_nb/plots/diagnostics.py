@@ -12,19 +12,24 @@ from numpy.typing import NDArray
 from ..errors import FitError
 from ..fit import LawFit
 from ..fit.profile import CHI2_90
-from .style import INK, Unit, axis, colour, drawn_rows, figure
+from ..records import loss_unit
+from .style import INK, axis, colour, drawn_rows, figure
 
 Array = NDArray[np.float64]
 Against = Literal["C", "N", "D", "L"]
 
 _FAR = 5.0
 """Robust standard deviations beyond which a residual is marked."""
-_AXIS: dict[Against, tuple[str, Unit]] = {
-    "C": ("training compute C", "FLOP"),
-    "N": ("model size N", "parameters"),
-    "D": ("training tokens D", "tokens"),
-    "L": ("held-out loss", "nats per token"),
-}
+
+
+def _axis_words(against: Against, unit: str) -> tuple[str, str]:
+    """Return an axis' title and unit, where D counts `unit`."""
+    return {
+        "C": ("training compute C", "FLOP"),
+        "N": ("model size N", "parameters"),
+        "D": (f"training {unit} D", unit),
+        "L": ("held-out loss", loss_unit(unit)),
+    }[against]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -71,7 +76,7 @@ def plot_residuals(fit: LawFit, against: Against = "C") -> go.Figure:
     view = residuals(fit, against)
     drawing = figure(
         "Residuals: observed over predicted loss",
-        axis(*_AXIS[against], log=True, values=None if against == "C" else view.x),
+        axis(*_axis_words(against, fit.unit), log=True, values=None if against == "C" else view.x),
         axis("residual of ln loss (%)"),
     )
     for far, name, symbol in ((False, "run", "circle"), (True, "far out", "diamond-open")):
@@ -89,10 +94,7 @@ def plot_residuals(fit: LawFit, against: Against = "C") -> go.Figure:
     return drawing.update_layout(showlegend=bool(view.far.any()))
 
 
-_PROFILED = {
-    "E": ("irreducible loss E", "nats per token"),
-    "exponent_N": ("exponent a of N* ∝ C^a", ""),
-}
+_PROFILED = {"E": "irreducible loss E", "exponent_N": "exponent a of N* ∝ C^a"}
 
 
 def plot_profile(fit: LawFit, name: Literal["E", "exponent_N"] = "E") -> go.Figure:
@@ -112,11 +114,11 @@ def plot_profile(fit: LawFit, name: Literal["E", "exponent_N"] = "E") -> go.Figu
             " Fit a law in which E, alpha and beta are free to runs, with bootstrap=1000."
         )
     view = fit.profiles[name]
-    label, unit = _PROFILED[name]
+    label = _PROFILED[name]
     best = fit.exponent_N if name == "exponent_N" else fit.params[name]
     drawing = figure(
         f"Profile of the {label}",
-        axis(f"{label} ({unit})" if unit else label),
+        axis(label, loss_unit(fit.unit) if name == "E" else ""),
         axis("rise of the objective, in units of χ²"),
     )
     drawing.add_scatter(

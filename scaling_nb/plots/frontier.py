@@ -11,23 +11,28 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from ..fit import Allocation, IsoFlopFit
-from .style import INK, Unit, axis, colour, count, figure
+from ..records import loss_unit
+from .style import INK, axis, colour, count, figure
 
 Array = NDArray[np.float64]
 Quantity = Literal["n_params", "n_tokens", "loss", "tokens_per_param"]
 
-_AXES: dict[Quantity, tuple[str, Unit]] = {
-    "n_params": ("compute-optimal model size N*", "parameters"),
-    "n_tokens": ("compute-optimal tokens D*", "tokens"),
-    "loss": ("compute-optimal loss L*", "nats per token"),
-    "tokens_per_param": ("tokens per parameter D*/N*", ""),
-}
 _TITLES = {
     "n_params": "How big: N*(C)",
     "n_tokens": "How much data: D*(C)",
     "loss": "What loss: L*(C)",
-    "tokens_per_param": "Tokens per parameter",
+    "tokens_per_param": "How much data for each parameter: D*/N*",
 }
+
+
+def _axis_words(quantity: Quantity, unit: str) -> tuple[str, str]:
+    """Return an axis' title and unit, where D counts `unit`."""
+    return {
+        "n_params": ("compute-optimal model size N*", "parameters"),
+        "n_tokens": (f"compute-optimal {unit} D*", unit),
+        "loss": ("compute-optimal loss L*", loss_unit(unit)),
+        "tokens_per_param": (f"{unit} per parameter D*/N*", ""),
+    }[quantity]
 
 
 class Allocates(Protocol):
@@ -50,6 +55,8 @@ class Frontier:
         The runs' smallest and largest C; NaN where there are none.
     target : Allocation or None
         The answer at the compute that was asked for.
+    unit : str
+        What D counts.
     """
 
     quantity: Quantity
@@ -59,6 +66,7 @@ class Frontier:
     high: Array
     seen: tuple[float, float]
     target: Allocation | None
+    unit: str
 
 
 def frontier(
@@ -98,6 +106,7 @@ def frontier(
         high=bounds[:, 1],
         seen=seen,
         target=fit.allocate(target) if target else None,
+        unit=answers[0].unit,
     )
 
 
@@ -120,10 +129,11 @@ def plot_frontier(
         for name, fit in named.items()
     }
     shown = np.concatenate([x for f in lines.values() for x in (f.value, f.low, f.high)])
+    unit = next(iter(lines.values())).unit
     drawing = figure(
         _TITLES[quantity],
         axis("training compute C", "FLOP", log=True),
-        axis(*_AXES[quantity], log=quantity != "loss", values=shown),
+        axis(*_axis_words(quantity, unit), log=quantity != "loss", values=shown),
     )
     for k, (name, fit) in enumerate(named.items()):
         line = lines[name]

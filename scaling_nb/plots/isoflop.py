@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from ..fit import IsoFlopFit, IsoFlopMinimum
+from ..records import loss_unit
 from .style import axis, colour, count, drawn_rows, figure, flop, keep_readable, marker
 
 Array = NDArray[np.float64]
@@ -67,7 +68,7 @@ def plot_isoflop(fit: IsoFlopFit) -> go.Figure:
     drawing = figure(
         "IsoFLOP curves and their minima",
         axis("model size N", "parameters", log=True, values=fit.runs.N),
-        axis("held-out loss", "nats per token"),
+        axis("held-out loss", loss_unit(fit.unit)),
     )
     for k, curve in enumerate(isoflop_curves(fit)):
         optimum = curve.minimum.status == "optimum"

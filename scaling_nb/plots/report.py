@@ -17,7 +17,7 @@ from plotly.offline import get_plotlyjs
 from ..curves import Curve, curves_of
 from ..errors import FitError
 from ..fit import Allocation, IsoFlopFit, LawFit
-from ..records import RunTable
+from ..records import RunTable, loss_unit
 from .curves import plot_curves
 from .diagnostics import plot_residuals
 from .frontier import plot_frontier
@@ -39,6 +39,10 @@ class ShowsItself(Protocol):
 class MakesTables(Protocol):
     """Anything that answers for many budgets."""
 
+    @property
+    def unit(self) -> str:
+        """What D counts."""
+
     def chinchilla_table(self, budgets: Sequence[float] | None = None) -> Any:
         """Return one row a budget."""
 
@@ -56,9 +60,9 @@ Part: TypeAlias = "str | Notes | go.Figure | ShowsItself"
 
 _HEADS = {
     "n_params": "N* (parameters)",
-    "n_tokens": "D* (tokens)",
+    "n_tokens": "D* ({unit})",
     "loss": "loss",
-    "tokens_per_param": "tokens per parameter",
+    "tokens_per_param": "{unit} per parameter",
 }
 _CSS = """
 :root { color-scheme: light dark; }
@@ -147,7 +151,7 @@ def answer_sentence(answer: Allocation) -> str:
 
     n = said("n_params", count(answer.n_params), count)
     d = said("n_tokens", count(answer.n_tokens), count)
-    text = f"For C = {flop(answer.compute)} FLOP: N = {n} parameters, D = {d} tokens"
+    text = f"For C = {flop(answer.compute)} FLOP: N = {n} parameters, D = {d} {answer.unit}"
     if np.isfinite(answer.loss):
         text += f", loss {said('loss', measure(answer.loss), measure)}"
     if answer.extrapolates:
@@ -164,7 +168,7 @@ def allocation_table(fit: MakesTables, budgets: Sequence[float] | None = None) -
     for name, head in _HEADS.items():
         show = measure if name in ("loss", "tokens_per_param") else count
         ends = [table.get(f"{name}_{end}", table[name] * np.nan) for end in ("low", "high")]
-        shown[head] = [
+        shown[head.format(unit=fit.unit)] = [
             f"{show(value)} ({show(low)} to {show(high)})" if np.isfinite(low) else show(value)
             for value, low, high in zip(table[name], *ends, strict=True)
         ]
@@ -221,6 +225,7 @@ def fit_report(
         ]
         answers += [table, *figures]
     evidence: list[Part] = []
+    losses = f", loss in {loss_unit(runs.unit)}" if loss_unit(runs.unit) else ""
     for fit in fits:
         evidence += [fit, *_figures(fit)]
     watched: list[Part] = [plot_curves(curves)] if curves else []
@@ -232,8 +237,7 @@ def fit_report(
             ("Training", watched),
             ("Runs", [runs, *_excluded(runs)]),
         ],
-        footer=f"Data {runs.data_hash}. N in parameters, D in tokens, C in FLOP, loss in nats per "
-        "token.",
+        footer=f"Data {runs.data_hash}. N in parameters, D in {runs.unit}, C in FLOP{losses}.",
         path=path,
     )
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..fit import IsoFlopFit
+from ..records import loss_unit
 from .isoflop import IsoFlopCurve, isoflop_curves
 from .style import COLOURS, INK, count, log_ticks, marker
 
@@ -77,7 +78,9 @@ def _axes(fit: IsoFlopFit, scale: _Scale) -> list[str]:
     middle = (_LEFT + _RIGHT) / 2, (_TOP + _BOTTOM) / 2
     parts.append(_text(middle[0], _BOTTOM + 38, "model size N (parameters)", "middle"))
     turn = f"transform='rotate(-90 16 {middle[1]:.1f})'"
-    parts.append(_text(16, middle[1], "held-out loss (nats per token)", "middle", turn))
+    unit = loss_unit(fit.unit)
+    loss = f"held-out loss ({unit})" if unit else "held-out loss"
+    parts.append(_text(16, middle[1], loss, "middle", turn))
     return parts
 
 

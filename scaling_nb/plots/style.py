@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -22,8 +22,6 @@ GRID = "rgba(128,128,128,0.22)"
 MAX_DRAWN = 5000
 """Points of one trace; a browser that is sent a million hangs, and nobody sees them."""
 
-Unit = Literal["parameters", "tokens", "FLOP", "nats per token", ""]
-
 
 def colour(index: int, alpha: float = 1.0) -> str:
     """Return the `index`-th colour, cycling, as an rgba string."""
@@ -38,7 +36,7 @@ def marker(index: int) -> str:
 
 
 def axis(
-    title: str, unit: Unit = "", *, log: bool = False, values: ArrayLike | None = None
+    title: str, unit: str = "", *, log: bool = False, values: ArrayLike | None = None
 ) -> dict[str, Any]:
     """Return the layout of one axis.
 

@@ -78,11 +78,11 @@ def surface_view(fit: LawFit, points: int = 60, margin: float = 2.0) -> SurfaceV
 
 def plot_surface(fit: LawFit) -> go.Figure:
     """Draw iso-loss contours over N and D, the runs, and the compute-optimal frontier."""
-    view = surface_view(fit)
+    view, unit = surface_view(fit), fit.unit
     drawing = figure(
         f"Loss surface of the {fit.law.name}",
         axis("model size N", "parameters", log=True, values=view.n_params),
-        axis("training tokens D", "tokens", log=True, values=view.n_tokens),
+        axis(f"training {unit} D", unit, log=True, values=view.n_tokens),
     )
     drawing.add_contour(
         x=view.n_params,

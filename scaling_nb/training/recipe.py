@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..cost import StepCost
 from ..errors import RecipeError, cause
 from ..grid import SIZE_LADDER
-from ..records import content_hash
+from ..records import TOKENS, content_hash
 from .arguments import checked_sizes, whole_number
 from .batches import Batch, n_samples
 from .callables import check_callables
@@ -76,6 +76,9 @@ class Recipe:
         Inferred: the sequence length for integer sequences, else 1 (D then counts samples). For
         token ids it is the context length: by default the model's ``context`` (``block_size``,
         ``seq_len``, …) argument, else 128.
+    unit : str, optional
+        What D counts in words, such as "images" or "patches". Inferred: "tokens", or "samples"
+        where a sample is no sequence.
     optimizer : None, dict or callable model -> Optimizer
         None and dict: fused AdamW, betas (.9, .95), weight decay .1 on matrices. ``lr`` is a
         float, a function of N, or ``"auto"`` (the default): a short range test.
@@ -120,6 +123,7 @@ class Recipe:
     device: torch.device = None  # type: ignore[assignment]
     devices: int = 1
     name: str = ""
+    unit: str = ""
 
     data: PreparedData = field(init=False, repr=False)
     probed: ProbeResult = field(init=False, repr=False)
@@ -169,6 +173,9 @@ class Recipe:
         warn_of_negative(probed.loss)
         if not self.name:
             put(self, "name", getattr(self.build_model, "__name__", "model"))
+        if not self.unit:
+            sequences = self.data.is_tokens or self.data.tokens_per_sample > 1
+            put(self, "unit", TOKENS if sequences else "samples")
 
     def __getstate__(self) -> dict[str, Any]:
         # A lock cannot travel to a worker process; each has its own.
@@ -196,6 +203,8 @@ class Recipe:
                 f"size is {self.size!r}. Give the *name* of the argument that sets the model's "
                 'size, such as "d_model"; its values go into sizes=.'
             )
+        if not isinstance(self.unit, str):
+            raise RecipeError(f'unit is {self.unit!r}. Say what D counts, such as "images".')
         put(self, "sizes", None if self.sizes is None else checked_sizes(self.sizes))
         if self.flops not in ("counted", "6ND") and not callable(self.flops):
             raise RecipeError(
@@ -281,11 +290,6 @@ class Recipe:
     def tokens_per_step(self) -> int:
         """Tokens in one optimiser step."""
         return self.data.source.tokens_per_step
-
-    @property
-    def unit(self) -> str:
-        """What D counts: "tokens", or "samples" where a sample is no sequence."""
-        return "tokens" if self.data.is_tokens or self.data.tokens_per_sample > 1 else "samples"
 
     @property
     def unique_tokens(self) -> int | None:

@@ -25,7 +25,7 @@ from ..plots.diagnostics import plot_residuals
 from ..plots.frontier import plot_frontier
 from ..plots.isoflop import plot_isoflop
 from ..plots.style import INK, axis, colour, figure, flop, keep_readable
-from ..records import RunTable
+from ..records import RunTable, loss_unit
 from .asked import Asked
 
 Method = Literal["isoflop", "log-huber", "mse"]
@@ -309,7 +309,7 @@ def isoflop_figure(analysis: Analysis) -> go.Figure:
         drawing = figure(
             "Loss against model size",
             axis("model size N", "parameters", log=True, values=runs.N),
-            axis("held-out loss", "nats per token"),
+            axis("held-out loss", loss_unit(runs.unit)),
         )
         drawing.add_scatter(
             x=runs.N, y=runs.L, mode="markers", name="run", text=runs.run_ids,

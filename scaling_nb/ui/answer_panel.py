@@ -44,6 +44,7 @@ class AnswerPanel(Panel):
         self, source: Board | Any, *, name: str = "Scaling law", chart: LiveChart | None = None
     ) -> None:
         self.board = board_of(source)
+        unit = self.board.snapshot.unit
         self.name, self._chart = name, chart
         self._slider = Mirror(
             labelled(
@@ -63,8 +64,8 @@ class AnswerPanel(Panel):
         self._cap = Mirror(
             labelled(
                 w.Text(placeholder="no cap", continuous_update=False),
-                "unique tokens",
-                "Unique tokens there are: beyond them data repeat, and are worth less. Takes "
+                f"unique {unit}",
+                f"Unique {unit} there are: beyond them data repeat, and are worth less. Takes "
                 "Approach 3",
                 "190px",
             ),
@@ -73,8 +74,9 @@ class AnswerPanel(Panel):
         self._served = Mirror(
             labelled(
                 w.Text(placeholder="none", continuous_update=False),
-                "tokens to serve",
-                "Tokens the model will generate in its life: many favour a smaller model. Takes "
+                f"{unit} to serve",
+                f"{unit.capitalize()} the model will serve in its life: many favour a smaller "
+                "model. Takes "
                 "Approach 3",
                 "190px",
             ),
@@ -224,6 +226,8 @@ def table_html(analysis: Analysis) -> str:
     text = plain(table.to_html(index=False, border=0))
     served = analysis.question.inference_tokens
     head = (
-        f"<p>C trains for a budget's loss with {count(served)} tokens served</p>" if served else ""
+        f"<p>C trains for a budget's loss with {count(served)} {escape(asked.unit)} served</p>"
+        if served
+        else ""
     )
     return f'<div class="snb-scroll">{head}{text}</div>'

@@ -28,6 +28,11 @@ class Asked:
     inference_tokens: float | None = None
 
     @property
+    def unit(self) -> str:
+        """What D counts."""
+        return self.fit.unit
+
+    @property
     def scope(self) -> Scope | None:
         """What the fit has seen."""
         return self.fit.scope
@@ -50,8 +55,8 @@ class Asked:
             )
         if self.max_tokens or self.inference_tokens:
             raise FitError(
-                "a data cap or tokens to serve need a law of N and D. Choose Approach 3 as the "
-                "method."
+                f"a data cap or {self.unit} to serve need a law of N and D. Choose Approach 3 as "
+                "the method."
             )
         return self.fit.allocate(compute)
 

@@ -86,7 +86,7 @@ class FitPanel(Panel):
             labelled(
                 Slider(value=1.0, min=0.0, max=4.0, step=0.005, digits=3),
                 "E",
-                "Irreducible loss, nats per token, held where you put it",
+                "Irreducible loss, held where you put it",
                 "260px",
             ),
             lambda value: self._drag("E", value),

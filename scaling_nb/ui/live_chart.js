@@ -169,7 +169,7 @@ function thin(line, masks, at) {
 
 
 const X_AXES = {
-  tokens: { title: "tokens seen", read: (line) => line.x },
+  tokens: { read: (line) => line.x }, // the figure's own title says what D counts
   steps: { title: "optimiser steps", read: (line) => line.x.map((v) => v * line.trace.scales.steps) },
   flops: { title: "training compute (FLOP)", read: (line) => line.x.map((v) => v * line.trace.scales.flops) },
   seconds: { title: "seconds", read: (line) => line.t },
@@ -330,7 +330,7 @@ function layoutOf(state, view, colours, height, lassos = 0, ranges = null) {
   }
   if (streaming) {
     Object.assign(layout.xaxis, {
-      title: { text: X_AXES[view.x].title },
+      title: { text: X_AXES[view.x].title ?? layout.xaxis.title?.text },
       type: view.logX ? "log" : "linear",
       uirevision: `${view.x}${view.logX}${view.follows}`,
     });
@@ -367,7 +367,8 @@ function toolbar(view, redraw) {
   const make = (tag, props) => Object.assign(document.createElement(tag), props);
   const select = make("select", { title: "What the curves are drawn against" });
   for (const name of Object.keys(X_AXES)) {
-    select.append(make("option", { value: name, textContent: name === "flops" ? "FLOP" : name }));
+    const word = { tokens: "data", flops: "FLOP" }[name] ?? name;
+    select.append(make("option", { value: name, textContent: word }));
   }
   select.value = view.x;
   select.style.cssText =

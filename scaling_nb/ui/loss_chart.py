@@ -8,7 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from ..plots.style import COLOURS, axis, count, figure, flop
-from ..records import RunSpec
+from ..records import RunSpec, loss_unit
 from .analysis import NARROW
 from .board import Board
 from .boards import board_of
@@ -34,8 +34,9 @@ class LossChart(Panel):
 
     def __init__(self, source: Sweep | Board | Any, *, height: int = 350) -> None:
         self.board = board_of(source)
+        unit = self.board.snapshot.unit
         drawing = figure(
-            "Loss while training", axis("tokens seen"), axis("training loss", "nats per token")
+            "Loss while training", axis(f"{unit} seen"), axis("training loss", loss_unit(unit))
         )
         drawing.update_layout(**NARROW)
         drawing.update_layout(legend={"title": {"text": "budget (FLOP) "}})

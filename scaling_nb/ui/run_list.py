@@ -10,50 +10,56 @@ from typing import Any
 import anywidget
 import traitlets
 
-from ..records import RunTable
+from ..records import TOKENS, RunTable
 from .comms import keep_listening
 from .snapshot import Snapshot
 
 Row = dict[str, Any]
 Order = Callable[[str, tuple[str, ...], str], object]
 
-COLUMNS = [
-    ("id", "run", "what the run is called, in warnings and in the CSV"),
-    (
-        "state",
-        "state",
-        "planned, queued, running, finished, diverged, failed, cancelled, skipped",
-    ),
-    ("where", "on", "device, after its machine where that is another"),
-    ("size", "size", "value of the argument that sets the model's size"),
-    ("seed", "seed", "which repeat of the run this is"),
-    ("budget", "budget", "IsoFLOP budget the run was planned for, FLOP"),
-    ("N", "N", "model size, parameters"),
-    ("D", "D", "tokens the run trains on"),
-    ("ratio", "D/N", "tokens per parameter"),
-    ("C", "C", "compute the run spends, FLOP"),
-    ("loss", "loss", "held-out loss once finished, training loss before, nats per token"),
-    ("progress", "done", "share of its tokens trained"),
-    ("speed", "tok/s", "tokens per second just now"),
-    ("eta", "left", "seconds until the run ends"),
-    ("reason", "note", "why the run is excluded, or how it failed"),
-]
 _TRAINING = ("size", "progress", "speed", "eta", "where")
+
+
+def columns_of(unit: str) -> list[tuple[str, str, str]]:
+    """Return key, heading and explanation of every column, where D counts `unit`."""
+    return [
+        ("id", "run", "what the run is called, in warnings and in the CSV"),
+        (
+            "state",
+            "state",
+            "planned, queued, running, finished, diverged, failed, cancelled, skipped",
+        ),
+        ("where", "on", "device, after its machine where that is another"),
+        ("size", "size", "value of the argument that sets the model's size"),
+        ("seed", "seed", "which repeat of the run this is"),
+        ("budget", "budget", "IsoFLOP budget the run was planned for, FLOP"),
+        ("N", "N", "model size, parameters"),
+        ("D", "D", f"{unit} the run trains on"),
+        ("ratio", "D/N", f"{unit} per parameter"),
+        ("C", "C", "compute the run spends, FLOP"),
+        ("loss", "loss", "held-out loss once finished, training loss before"),
+        ("progress", "done", f"share of its {unit} trained"),
+        ("speed", f"{unit}/s", f"{unit} per second just now"),
+        ("eta", "left", "seconds until the run ends"),
+        ("reason", "note", "why the run is excluded, or how it failed"),
+    ]
 
 
 class RunList(anywidget.AnyWidget):
     """A native HTML table; orders come back through `on_order(verb, ids, reason)`."""
 
     _esm = Path(__file__).with_suffix(".js")
-    columns = traitlets.List([list(c) for c in COLUMNS]).tag(sync=True)
+    columns: Any = traitlets.List([]).tag(sync=True)
     rows: Any = traitlets.List([]).tag(sync=True)
     verbs = traitlets.List(["exclude", "restore"]).tag(sync=True)
 
-    def __init__(self, on_order: Order, verbs: list[str], *, trains: bool = True) -> None:
+    def __init__(
+        self, on_order: Order, verbs: list[str], *, trains: bool = True, unit: str = TOKENS
+    ) -> None:
         self._order = on_order
         # What is trained here is known by its size and budget; a table's runs by their names.
         hidden = ("id",) if trains else _TRAINING
-        shown = [list(c) for c in COLUMNS if c[0] not in hidden]
+        shown = [list(c) for c in columns_of(unit) if c[0] not in hidden]
         super().__init__(verbs=verbs, columns=shown)
         keep_listening(self)
         self.on_msg(self._on_message)

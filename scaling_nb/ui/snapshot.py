@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..cost import CostEstimate
 from ..plan import SweepPlan
 from ..plots.style import count, flop
-from ..records import RunTable
+from ..records import TOKENS, RunTable
 from .analysis import Analysis, Question
 from .choices import PlanChoice
 
@@ -74,6 +74,15 @@ class Snapshot:
     undo: int = 0
     log: tuple[Entry, ...] = ()
     refusal: str = ""
+
+    @property
+    def unit(self) -> str:
+        """What D counts, as far as that is known."""
+        if self.sweep is not None:
+            return self.sweep.plan.unit
+        if self.recipe is not None:
+            return self.recipe.unit
+        return TOKENS if self.runs is None else self.runs.unit
 
     @property
     def alive(self) -> bool:

@@ -74,7 +74,9 @@ class TrainPanel(Panel):
             WAITING_FRONTIER,
         )
         verbs = ["exclude", "restore", *(["retry", "skip"] if self._trains else [])]
-        self.runs = RunList(self._ordered, verbs, trains=self._trains)
+        self.runs = RunList(
+            self._ordered, verbs, trains=self._trains, unit=self.board.snapshot.unit
+        )
         self._log = words(kind="snb-log-box")
         charts = [c for c in (self.loss and self.loss.widget, self.isoflop, self.frontier) if c]
         buttons = [self._start, self._pause, self._stop] if self._trains else []

@@ -67,19 +67,20 @@ def answer_html(analysis: Analysis | None) -> str:
         if analysis.fit is not None and analysis.fit.warnings and len(said) > _SHORT:
             said = "no answer yet: the sentences under 3 FIT say why, and what would help"
         return f'<span class="snb-muted">{escape(said)}</span>'
+    unit = escape(a.unit)
     budget = f"<b>C = {flop(analysis.target)}</b>{_FLOP_UNIT}"
     if a.inference_tokens:
         head = (
-            f"To reach the loss of {budget} while serving {count(a.inference_tokens)} tokens: "
+            f"To reach the loss of {budget} while serving {count(a.inference_tokens)} {unit}: "
             f"train with <b>{flop(a.compute)}</b>{_FLOP_UNIT}, "
         )
     else:
         head = f"For {budget}: "
     return (
         f"{head}<b>N = {count(a.n_params)}</b> parameters{_span(a, 'n_params')}, "
-        f"<b>D = {count(a.n_tokens)}</b> tokens{_span(a, 'n_tokens')}, "
+        f"<b>D = {count(a.n_tokens)}</b> {unit}{_span(a, 'n_tokens')}, "
         f"loss <b>{measure(a.loss)}</b>{_span(a, 'loss')}, "
-        f"<b>{a.tokens_per_param:.3g}</b> tokens per parameter"
+        f"<b>{a.tokens_per_param:.3g}</b> {unit} per parameter"
     )
 
 
@@ -126,7 +127,7 @@ def details_html(analysis: Analysis | None, behind: int = 0) -> str:
     if math.isfinite(a.extrapolation):
         parts.append(_reach(a, analysis.fit))
     if a.epochs > 1:
-        parts.append(f"{a.epochs:.3g} epochs over {count(a.unique_tokens)} unique tokens")
+        parts.append(f"{a.epochs:.3g} epochs over {count(a.unique_tokens)} unique {escape(a.unit)}")
     test = analysis.backtest
     if test is not None:
         parts.append(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import math
+import re
 import subprocess
 import sys
 import threading
@@ -17,15 +18,15 @@ from helpers import tiny_plan
 
 import scaling_nb as snb
 from scaling_nb.errors import FitError, RunsError
-from scaling_nb.ui.analysis import METHODS, Question, analyse
-from scaling_nb.ui.answer_panel import AnswerPanel
+from scaling_nb.ui.analysis import METHODS, Question, analyse, isoflop_figure
+from scaling_nb.ui.answer_panel import AnswerPanel, table_html
 from scaling_nb.ui.boards import board_of
 from scaling_nb.ui.comms import contained, keep_listening
 from scaling_nb.ui.controls import Mirror
 from scaling_nb.ui.run_list import rows_of
 from scaling_nb.ui.slider import Slider
 from scaling_nb.ui.take_away import code_cell, latex, table_budgets
-from scaling_nb.ui.wording import details_html
+from scaling_nb.ui.wording import answer_html, details_html
 
 
 @pytest.fixture
@@ -91,6 +92,36 @@ def test_what_a_person_picks_in_the_controls_is_what_is_fitted(dash, settle):
     control(dash, "unique tokens").value = "nonsense"
     settle()
     assert "no positive number" in dash.answer_panel._written.value
+
+
+def test_where_D_counts_no_tokens_the_panel_says_what_it_counts(table):
+    dash = snb.Dashboard(runs=dataclasses.replace(table, unit="images"), target=1e20)
+    shown = ""
+    for limits, words in (
+        ({"max_tokens": 1e9, "inference_tokens": None}, "epochs over 1 B unique images"),
+        ({"max_tokens": None, "inference_tokens": 1e12}, "1 T images served"),
+    ):
+        dash.board.ask(method="log-huber", **limits)
+        answer = dash.board.settle().analysis
+        said = f"{answer_html(answer)}{details_html(answer)}{table_html(answer)}"
+        assert words in said
+        assert "images per parameter" in said
+        shown += said
+    assert control(dash, "unique images")
+    assert control(dash, "images to serve")
+    shown += f"{dash.train_panel.runs.columns}{isoflop_figure(answer).to_json()}"
+    assert not re.search("token", shown, re.IGNORECASE)
+    dash.close()
+    dash.board.close()
+
+
+def test_a_sweep_of_rows_is_charted_in_rows(tiny_recipe, tmp_path):
+    dash = snb.Dashboard(dataclasses.replace(tiny_recipe, unit="rows"), store=tmp_path / "runs.db")
+    drawn = dash.train_panel.loss._drawing.layout
+    assert (drawn.xaxis.title.text, drawn.yaxis.title.text) == ("rows seen", "training loss")
+    assert ["speed", "rows/s", "rows per second just now"] in dash.train_panel.runs.columns
+    dash.close()
+    dash.board.close()
 
 
 def test_teaching_by_hand_misfits_and_snaps_back(dash, settle):
