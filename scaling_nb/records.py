@@ -116,6 +116,7 @@ class RunTable:
     notes: tuple[str, ...] = ()
     unit: str = TOKENS
     included: NDArray[np.bool_] = field(init=False)
+    _counted: dict[str, NDArray[Any]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.unit, str) or not self.unit.strip():
@@ -129,6 +130,8 @@ class RunTable:
         counts.flags.writeable = False
         object.__setattr__(self, "columns", MappingProxyType(frozen))
         object.__setattr__(self, "included", counts)
+        # A fit reads some columns a dozen times.
+        object.__setattr__(self, "_counted", dict(frozen) if counts.all() else {})
 
     @classmethod
     def from_runs(cls, runs: Iterable[Run], *, unit: str = TOKENS) -> Self:
@@ -200,10 +203,14 @@ class RunTable:
         return cls(columns=reading.columns, notes=reading.notes, unit=reading.unit)
 
     def column(self, name: str) -> NDArray[Any]:
-        """Return one column over the runs that count, shape (n_runs,)."""
+        """Return one column over the runs that count, shape (n_runs,), read-only."""
         if name not in self.columns:
             raise RunsError(f"there is no column {name!r}; there are {', '.join(self.columns)}.")
-        return np.asarray(self.columns[name][self.included])
+        if (found := self._counted.get(name)) is None:
+            found = self.columns[name][self.included]
+            found.flags.writeable = False
+            self._counted[name] = found
+        return found
 
     @property
     def N(self) -> NDArray[np.float64]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 # Tiny models are slower with more threads, and the machine may be busy.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -17,6 +18,11 @@ os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")
 # A shell that starts tests in the background lets them ignore interrupts, and all they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# No clock decides a test, and a run of the tests finds what the last one found; for what it does
+# not find there is `pytest --hypothesis-profile explore`.
+settings.register_profile("steady", deadline=None, derandomize=True)
+settings.register_profile("explore", deadline=None)
+settings.load_profile("steady")
 # Test helpers live beside the tests, and importlib mode adds no folder to the path.
 sys.path.insert(0, str(Path(__file__).parent))
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import Regressor, TinyLM, tiny_plan
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
 
 from scaling_nb import PlanError, Recipe, ScalingWarning, SweepPlan, plan_sweep
 from scaling_nb.cost import StepCost, estimate_cost
@@ -164,7 +164,6 @@ def test_trunks_need_a_schedule_that_has_one():
         plan_sweep(recipe, [1e10], reuse="cooldown")
 
 
-@settings(deadline=None)
 @given(
     budgets=st.lists(st.floats(8, 14), min_size=1, max_size=5, unique=True),
     n_sizes=st.one_of(st.none(), st.integers(3, 7)),

@@ -115,7 +115,7 @@ runs = st.builds(
 )  # fmt: skip
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(runs, min_size=1, max_size=6, unique_by=lambda run: run.run_id))
 def test_a_csv_round_trip_changes_nothing(tmp_path_factory, rows):
     rows = [row for row in rows if row.run_id]

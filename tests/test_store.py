@@ -29,7 +29,7 @@ def test_runs_come_back_as_they_were(tmp_path):
         assert str(store.runs()) == str({"a": RUN})
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(sizes=st.lists(st.integers(0, 300), max_size=12))
 def test_chunks_come_back_as_one_curve(tmp_path_factory, sizes):
     with RunStore(tmp_path_factory.mktemp("s") / "runs.db") as store:

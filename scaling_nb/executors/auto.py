@@ -59,7 +59,7 @@ def _on_gpus(recipe: Recipe, largest_run: int, largest_step: float) -> tuple[Exe
     """Choose for a recipe whose runs train on one GPU each.
 
     A small model leaves a GPU waiting for its host. Eight processes that shared an H200 trained
-    models of .1 to 2 M parameters 4.5 times as fast as one thread (``benchmarks/gpu.py``).
+    models of .06 to .8 M parameters 4.5 times as fast as one thread (``benchmarks/gpu.py``).
     """
     gpus = worker_devices(recipe.device)
     if largest_step > _FULL_STEP:

@@ -65,7 +65,7 @@ def require_enough(law: Law, table: RunTable, constraints: Constraints) -> None:
     for name, exponent in (("N", "alpha"), ("D", "beta")):
         if name not in law.inputs or not answers_both(law) or exponent in constraints.fixed:
             continue
-        if np.ptp(np.log(table.column(name).astype(float))) < 1e-6:
+        if _ratio(table.column(name)) < 1.0 + 1e-6:
             raise TooFewRunsError(
                 f"all runs have the same {name}, so {law.name} cannot tell what {name} does. Add "
                 f"runs with two or more other values of {name}."
@@ -99,15 +99,19 @@ def _require_budgets(table: RunTable) -> None:
         "C": np.asarray(table.C, dtype=float),
     }
     for name, values in told.items():
-        if not (np.isfinite(values) & (values > 0)).all():
-            continue
-        spread = float(np.exp(np.ptp(np.log(values))))
+        spread = _ratio(values)
         if spread < ONE_BUDGET:
             raise TooFewRunsError(
                 f"all runs are of one compute budget ({name} within a factor of {spread:.3g}), "
                 "which cannot tell how loss falls with compute. Add runs at two or more other "
                 "budgets, each 3 to 10 times apart."
             )
+
+
+def _ratio(values: Floats) -> float:
+    """Return the largest over the smallest, infinite where some are unknown or not positive."""
+    low, high = float(values.min()), float(values.max())
+    return high / low if 0.0 < low <= high < np.inf else np.inf
 
 
 def usable(table: RunTable) -> tuple[RunTable, list[FitWarning]]:
@@ -122,10 +126,8 @@ def usable(table: RunTable) -> tuple[RunTable, list[FitWarning]]:
     """
     if not len(table):
         raise TooFewRunsError(_no_run(table))
-    whole = np.ones(len(table), dtype=bool)
-    for values in (table.N, table.D, table.L):
-        numbers = np.asarray(values, dtype=float)
-        whole &= np.isfinite(numbers) & (numbers > 0)
+    read = np.stack([table.N, table.D, table.L])
+    whole = np.asarray((np.isfinite(read) & (read > 0)).all(axis=0))
     if whole.all():
         return table, []
     loss = np.asarray(table.L, dtype=float)
@@ -231,13 +233,18 @@ def _units(law: Law, table: RunTable) -> Iterator[FitWarning]:
 
 
 def _copies(table: RunTable) -> Iterator[FitWarning]:
-    if len(table) > _MOST_COMPARED or not (np.diff(np.sort(table.L)) == 0).any():
+    if len(table) > _MOST_COMPARED:
         return
+    by_loss = np.argsort(table.L, kind="stable")
+    equal = np.diff(table.L[by_loss]) == 0
+    if not equal.any():
+        return
+    rows = np.union1d(by_loss[1:][equal], by_loss[:-1][equal])
     keys = ("N", "D", "C", "budget", "lr", "unique_tokens", "loss")
-    cells = np.nan_to_num(np.stack([table.column(key).astype(float) for key in keys]))
+    cells = np.nan_to_num(np.stack([table.column(key)[rows].astype(float) for key in keys]))
     order = np.lexsort(cells)
     same = (np.diff(cells[:, order]) == 0).all(axis=0)
-    again = np.sort(order[1:][same])
+    again = rows[np.sort(order[1:][same])]
     if not len(again) or len(again) < _COPIED_SHARE * len(table):
         return
     ids = np.array(table.run_ids, dtype=object)[again].tolist()
@@ -312,24 +319,27 @@ def _early_stops(table: RunTable) -> Iterator[FitWarning]:
 
 
 def _brackets(table: RunTable) -> Iterator[FitWarning]:
-    budgets = budgets_of(table)
-    ids = np.array(table.run_ids, dtype=object)
-    n, loss = table.N, table.L
-    distinct = np.unique(budgets[np.isfinite(budgets)])
-    if len(distinct) == 2 and np.isfinite(budgets).all():
+    budgets, n = budgets_of(table), table.N
+    order = np.lexsort((table.L, budgets))  # NaN comes last
+    sliced = order[: np.count_nonzero(np.isfinite(budgets))]
+    if not len(sliced):
+        return
+    starts = np.flatnonzero(np.diff(budgets[sliced], prepend=-np.inf))
+    if len(starts) == 2 and len(sliced) == len(budgets):
         yield FitWarning(
             code="two_budgets",
             message="There are only two compute budgets, so nothing tests that the loss follows a "
             "power law between and beyond them.",
             remedy="Add a third budget, larger than both.",
         )
-    for budget in distinct[:50]:
-        rows = np.flatnonzero(budgets == budget)
-        sizes = sorted(set(n[rows].tolist()))
+    ids, best_of = table.run_ids, sliced[starts]
+    smallest = np.minimum.reduceat(n[sliced], starts)
+    largest = np.maximum.reduceat(n[sliced], starts)
+    on_edge = (n[best_of] == smallest) | (n[best_of] == largest)
+    for best in best_of[:50][on_edge[:50]]:
+        budget = budgets[best]
+        sizes = np.unique(n[budgets == budget])
         if len(sizes) < 3:
-            continue
-        best = rows[np.argmin(loss[rows])]
-        if n[best] not in (sizes[0], sizes[-1]):
             continue
         low = bool(n[best] == sizes[0])
         side, other = ("smallest", "smaller") if low else ("largest", "larger")

@@ -54,27 +54,28 @@ def examine(
     tables of up to 20,000 runs.
     """
     problem, best = optimum.problem, optimum.z[0]
-    bounds = _bounds(law, optimum)
+    at_bound = _at_bound(optimum)
+    bounds = _bounds(law, optimum, at_bound)
+    predicted = problem.surface.loss(problem.theta(optimum.z[:1]))[0]
     two = law.answers_allocation
     counted = optimum.weight > 0
-    sample, at_bound = _sample(optimum, drawn)
+    sample, share = _sample(optimum, drawn, predicted, at_bound)
     columns = dict(zip(law.param_names, sample.T, strict=True)) if two and len(sample) else None
     evidence = Evidence(
         n_runs=int(counted.sum()),
         n_free=len(best),
         bounds=bounds,
         steep=_steep(law, optimum.params, bounds),
-        condition=scaled_condition(optimum.gauss_newton, _at_bound(optimum)),
+        condition=scaled_condition(optimum.gauss_newton, at_bound),
         collinear=two and is_collinear(table.N[counted], table.D[counted]),
         converged=optimum.converged,
         rival=float(optimum.value[1] / optimum.value[0]) if _has_rival(optimum) else np.inf,
-        at_bound_share=at_bound,
+        at_bound_share=share,
         exponent=None if columns is None else _exponents(law, columns),
         log_n_star=None if columns is None else _log_n_star(law, table, columns, flops),
         resampled=drawn is not None,
     )
     status, notes = judge(evidence, law)
-    predicted = problem.surface.loss(problem.theta(optimum.z[:1]))[0]
     ids = table.run_ids
     notes += find_outliers(optimum, ids, thorough=drawn is not None)
     notes += check_design(law, table, flops)
@@ -94,9 +95,11 @@ def _at_bound(optimum: Optimum) -> NDArray[np.bool_]:
     return np.asarray(pushed | (z <= problem.lower) | (z >= problem.upper))
 
 
-def _bounds(law: Law, optimum: Optimum) -> dict[str, float]:
+def _bounds(law: Law, optimum: Optimum, at_bound: NDArray[np.bool_]) -> dict[str, float]:
     """Return the parameters on a bound, with their raw values."""
-    on = optimum.problem.mixing @ _at_bound(optimum).astype(float) > 0
+    if not at_bound.any():
+        return {}
+    on = optimum.problem.mixing @ at_bound.astype(float) > 0
     return {
         name: float(value)
         for name, value, hit in zip(law.param_names, optimum.params, on, strict=True)
@@ -117,7 +120,9 @@ def _has_rival(optimum: Optimum) -> bool:
     return len(optimum.value) > 1 and optimum.value[0] > 1e-12 * len(optimum.weight)
 
 
-def _sample(optimum: Optimum, drawn: Resampled | None) -> tuple[Floats, float]:
+def _sample(
+    optimum: Optimum, drawn: Resampled | None, predicted: Floats, at_bound: NDArray[np.bool_]
+) -> tuple[Floats, float]:
     """Return a sample of the parameters, and the share of it on a bound.
 
     The bootstrap's, else a cheap stand-in for it; an empty one where the runs are too few.
@@ -127,20 +132,18 @@ def _sample(optimum: Optimum, drawn: Resampled | None) -> tuple[Floats, float]:
     problem = optimum.problem
     if np.count_nonzero(optimum.weight) <= optimum.z.shape[1]:
         return np.empty((0, len(problem.origin))), 0.0
-    draws = _stand_in(optimum)
+    draws = _stand_in(optimum, predicted, ~at_bound)
     beyond = (draws < problem.lower) | (draws > problem.upper)
     inside = np.clip(draws, problem.lower, problem.upper)
     return problem.surface.to_params(problem.theta(inside)), float(beyond.any(axis=1).mean())
 
 
-def _stand_in(optimum: Optimum) -> Floats:
+def _stand_in(optimum: Optimum, predicted: Floats, free: NDArray[np.bool_]) -> Floats:
     """Draw from the normal approximation N(z, 2τ H⁻¹), τ the unit of :func:`noise_unit`."""
     problem, z = optimum.problem, optimum.z[0]
-    free = ~_at_bound(optimum)
     draws = np.tile(z, (_STAND_IN, 1))
     if not free.any():
         return draws
-    predicted = problem.surface.loss(problem.theta(z[None]))[0]
     unit = noise_unit(problem.objective, problem.observed, predicted, optimum.weight, len(z))
     values, vectors = np.linalg.eigh(optimum.hessian[np.ix_(free, free)])
     if values[0] <= 0:

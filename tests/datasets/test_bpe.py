@@ -24,7 +24,7 @@ def test_no_token_spans_two_words():
     assert not any(b" " in symbol[1:] for symbol in pairs.symbols)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.binary(min_size=1, max_size=300), st.integers(0, 6))
 def test_any_bytes_come_back(text, extra):
     text = text * 3

@@ -255,7 +255,7 @@ def drawn(law: dict[str, float]) -> LawFit:
     return LawFit(law=LAW, params=params, status="published")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(law=laws, log_c=st.floats(18, 24), scarcity=st.floats(0.02, 2.0))
 def test_a_cap_on_data_is_divided_as_brute_force_does(law, log_c, scarcity):
     fit, compute = drawn(law), 10.0**log_c
@@ -272,7 +272,7 @@ def test_a_cap_on_data_is_divided_as_brute_force_does(law, log_c, scarcity):
     assert answer.n_params * answer.n_tokens * 6 == pytest.approx(compute, rel=1e-9)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(law=laws, log_c=st.floats(18, 24), served=st.floats(0.01, 1000.0))
 def test_serving_is_traded_as_brute_force_does(law, log_c, served):
     fit, compute = drawn(law), 10.0**log_c

@@ -44,7 +44,7 @@ def test_the_optimum_is_the_least_loss_on_a_grid(law, params, flops, compute):
     assert float(law.predict(params, n, d)) <= best * (1 + 1e-12)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(params=chinchillas, log_c=st.floats(12, 27))
 def test_no_neighbour_beats_the_closed_form(params, log_c):
     n, d = optimum(LAW, params, 10**log_c, SIX_ND)
@@ -53,7 +53,7 @@ def test_no_neighbour_beats_the_closed_form(params, log_c):
         assert LAW.predict(params, n * factor, d / factor) >= best * (1 - 1e-14)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(params=chinchillas, log_c=st.floats(14, 25))
 def test_n_grows_as_a_power_of_compute(params, log_c):
     one, _ = optimum(LAW, params, 10**log_c, SIX_ND)

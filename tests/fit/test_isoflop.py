@@ -247,7 +247,7 @@ def test_intervals_of_the_exponent_cover(trunk):
 units = st.floats(min_value=1e-9, max_value=1e9)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(n=units, d=units, loss=st.floats(min_value=0.1, max_value=10.0))
 def test_units_do_not_matter(n, d, loss):
     runs = noisy()
@@ -263,7 +263,7 @@ def test_units_do_not_matter(n, d, loss):
     )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.randoms(use_true_random=False))
 def test_order_does_not_matter(random):
     runs = noisy()

@@ -24,7 +24,7 @@ def test_mse_is_the_sum_of_squares_with_weights():
     assert value[0] == pytest.approx(2 * 0.25 + 3 * 1.0)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     name=st.sampled_from(["log-huber", "mse"]),
     delta=st.sampled_from([1e-3, 1e-2, 1.0]),

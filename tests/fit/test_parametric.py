@@ -74,7 +74,7 @@ def test_exact_runs_give_back_the_law(objective, ratio):
     assert fit.status == "converged"
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     log_n=st.floats(-2, 6),
     log_d=st.floats(-2, 6),
@@ -93,7 +93,7 @@ def test_the_unit_of_n_and_d_does_not_matter(log_n, log_d, objective):
     assert other.params["A"] == pytest.approx(one.params["A"] * shift, rel=1e-5)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 1000), objective=st.sampled_from(["log-huber", "mse"]))
 def test_the_order_of_runs_does_not_matter(seed, objective):
     base = runs()
@@ -105,7 +105,7 @@ def test_the_order_of_runs_does_not_matter(seed, objective):
     assert other.data_hash == one.data_hash
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     log_n=st.floats(6, 12), log_d=st.floats(8, 13), more=st.floats(1.001, 100),
     seed=st.integers(0, 5),

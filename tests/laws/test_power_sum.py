@@ -15,7 +15,7 @@ def design(seed: int, n: int = 30) -> dict[str, np.ndarray]:
     return {"N": 10 ** rng.uniform(7, 10, n), "D": 10 ** rng.uniform(9, 11, n)}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 10_000), size=st.integers(1, 3))
 def test_non_negative_least_squares_by_cases_agrees_with_scipy(seed, size):
     rng = np.random.default_rng(seed)
