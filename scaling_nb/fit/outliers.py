@@ -29,7 +29,7 @@ _COARSE = 0.05
 _GROSS = 0.3
 """Log residual beyond which a run diverged, rather than being a little off."""
 _ROUNDS = 4
-_TOLERANCE = 5e-2
+_TOLERANCE = 1e-2
 """Ample for residuals that are compared with multiples of their spread."""
 _MOST_NAMED = 5
 _MOST_RUNS = 20_000
@@ -45,13 +45,14 @@ def find_outliers(
 ) -> Iterator[FitWarning]:
     """Yield one warning that names the runs far from the law and says how far; none is dropped.
 
-    Unless `thorough`, only gross misfits are worth the milliseconds of a robust fit.
+    Unless `thorough`, only gross misfits are worth milliseconds, and only they are named.
     """
     residual, spread = robust_residuals(optimum, thorough=thorough)
     if spread < _NO_NOISE:
         return
     distance = np.abs(residual) / spread
-    far = np.flatnonzero((distance > OUTLIER) & (optimum.weight > 0))
+    named = optimum.weight > 0 if thorough else np.abs(residual) > _GROSS
+    far = np.flatnonzero((distance > OUTLIER) & named & (optimum.weight > 0))
     rows: list[int] = far[np.argsort(-distance[far], kind="stable")].tolist()
     if not rows:
         return
@@ -79,6 +80,9 @@ def robust_residuals(optimum: Optimum, *, thorough: bool = True) -> tuple[Floats
     find, and it costs nothing. Otherwise a robust fit says which runs agree. Where that fit is
     steep, so that a term exists for a few runs alone, it must compete with one of usual
     exponents: a law that describes the rest nearly as well and does not bend towards them.
+
+    Unless `thorough` the robust fit itself stands for the law of those that agree: near the
+    threshold it may name another run.
     """
     problem, z = optimum.problem, optimum.z[0]
     used = optimum.weight > 0
@@ -94,12 +98,12 @@ def robust_residuals(optimum: Optimum, *, thorough: bool = True) -> tuple[Floats
     robust = replace(problem, objective=Objective())
     if problem.objective.name == "mse":
         z = _robust_optimum(robust, optimum.constraints, used)
-    residual, spread = _trimmed(problem, z, used)
+    residual, spread = _trimmed(problem, z, used, refitted=thorough)
     if not _is_steep(problem, z):
         return residual, spread
     usual = replace(robust, upper=np.where(problem.linear, problem.upper, _USUAL))
     z = _robust_optimum(usual, optimum.constraints, used)
-    other, rest = _trimmed(usual, z, used)
+    other, rest = _trimmed(usual, z, used, refitted=thorough)
     odd = np.count_nonzero(used & (np.abs(other) > OUTLIER * rest))
     if rest <= _NEARLY * spread and odd <= _MOST_ODD * used.sum():
         return other, rest
@@ -116,11 +120,14 @@ def _is_steep(problem: Problem, z: Floats) -> bool:
     return bool(problem.linear.any() and (z[bent] > _USUAL).any())
 
 
-def _trimmed(problem: Problem, z: Floats, used: NDArray[np.bool_]) -> tuple[Floats, float]:
-    """Return the residuals of least squares on the runs that agree with it, and their spread.
+def _trimmed(
+    problem: Problem, z: Floats, used: NDArray[np.bool_], *, refitted: bool
+) -> tuple[Floats, float]:
+    """Return the residuals under the law of the runs that agree with it, and their spread.
 
-    Runs within :data:`OUTLIER` spreads are fitted, and again, until they stay the same; the
-    spread is √(Σ r² / (n - p)) of these n runs, p parameters.
+    Runs within :data:`OUTLIER` spreads agree; the spread is √(Σ r² / (n - p)) of these n runs, p
+    parameters; and again, until they stay the same. The law is that of z, or, `refitted`, least
+    squares on them.
     """
     residual = _log_residuals(problem, z)
     spread = _spread(residual[used])
@@ -130,9 +137,10 @@ def _trimmed(problem: Problem, z: Floats, used: NDArray[np.bool_]) -> tuple[Floa
         spare = int(agree.sum()) - len(z)
         if spare < 1:
             break
-        weight = agree / problem.observed**2
-        z = descend(squares, z, weight, damping=0.0, tolerance=_TOLERANCE)[0].z
-        residual = _log_residuals(problem, z)
+        if refitted:
+            weight = agree / problem.observed**2
+            z = descend(squares, z, weight, damping=0.0, tolerance=_TOLERANCE)[0].z
+            residual = _log_residuals(problem, z)
         spread = float(np.sqrt(np.sum(residual[agree] ** 2) / spare))
         before, agree = agree, used & (np.abs(residual) <= OUTLIER * spread)
         if np.array_equal(before, agree):
