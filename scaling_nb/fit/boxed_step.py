@@ -13,7 +13,7 @@ from .problem import Problem, evaluate
 
 _TINY = 1e-300
 ON_BOUND = 1e-12
-_RIDGE = 1e-15
+RIDGE = 1e-15
 
 
 class State(NamedTuple):
@@ -84,7 +84,7 @@ def damped_step(
     scale = 1.0 / np.sqrt(diagonal)
     matrix = _blend(state, lam) * (scale[:, :, None] * scale[:, None, :])
     # In these units the diagonal of G is one.
-    matrix.reshape(batch, -1)[:, on_diagonal] += np.maximum(lam - 1.0, _RIDGE)[:, None]
+    matrix.reshape(batch, -1)[:, on_diagonal] += np.maximum(lam - 1.0, RIDGE)[:, None]
     rhs = -gradient * scale
     # What moves no prediction, as the exponent of a term that is zero, may stay where it is.
     bound = active_set(problem, z, gradient) | inert
@@ -190,7 +190,7 @@ def _is_positive(matrix: Floats) -> NDArray[np.bool_]:
     rest, positive = matrix, np.ones(len(matrix), dtype=bool)
     for _ in range(matrix.shape[1]):
         pivot = rest[:, 0, 0]
-        positive &= pivot > _RIDGE
+        positive &= pivot > RIDGE
         column = rest[:, 1:, 0]
         safe = np.where(positive, pivot, 1.0)
         rest = rest[:, 1:, 1:] - column[:, :, None] * (column / safe[:, None])[:, None, :]

@@ -12,7 +12,7 @@ from typing import NamedTuple, Self
 import numpy as np
 from scipy.linalg.lapack import dposv
 
-from .boxed_step import ON_BOUND, State, Step, damped_step
+from .boxed_step import ON_BOUND, RIDGE, State, Step
 from .detour import SLIGHT, Attempt, improve, relax, stiffen
 from .newton import (
     LEVEL,
@@ -120,10 +120,11 @@ class Point:
         return self._curved
 
     def matrix(self, lam: float) -> Floats:
-        """Return (1 - λ) H + λ G, G alone beyond λ = 1; shape (n_free, n_free)."""
+        """Return (1 - λ) H + λ G, beyond λ = 1 G with more of its diagonal; (n_free, n_free)."""
         terms, jacobian = self._terms, self._jacobian
         if lam >= 1.0:
-            return np.asarray((jacobian * terms.majorant) @ jacobian.T)
+            gauss = np.asarray((jacobian * terms.majorant) @ jacobian.T)
+            return gauss if lam == 1.0 else gauss + (lam - 1.0) * np.diag(gauss.diagonal())
         if lam == 0.0:
             return np.asarray((jacobian * terms.bend) @ jacobian.T + self._curvature())
         bend = (1.0 - lam) * terms.bend + lam * terms.majorant
@@ -184,7 +185,7 @@ def descend(
         size = float(size_of(problem, weight))
         lam, polish = damping, 0
         for iteration in range(MAX_ITERATIONS if len(start) else 0):
-            step, slope, convex = _step(problem, box, at, lam)
+            step, slope, convex = _step(box, at, lam)
             new = Point(problem, box.clip(at.z + step), weight)
             floor = float(rounding(size, at.value))
             better = new.value <= at.value + min(1e-4 * slope, 0.0) + floor
@@ -218,42 +219,46 @@ def descend(
     return at, not len(start)
 
 
-def _step(problem: Problem, box: Box, at: Point, lam: float) -> tuple[Floats, float, bool]:
-    """Return the damped step, its slope, and whether the damped matrix was convex."""
-    step = _straight(box, at, lam) if lam <= 1.0 else None
-    if step is not None:
-        return step, float(at.gradient @ step), True
-    move = damped_step(problem, at.state(), np.array([lam]))
-    return move.step[0], float(move.slope[0]), bool(move.convex[0])
-
-
-def _straight(box: Box, at: Point, lam: float) -> Floats | None:
-    """Solve M s = -g in the box; None where M is not positive definite.
+def _step(box: Box, at: Point, lam: float) -> tuple[Floats, float, bool]:
+    """Return the damped step in the box, its slope, and whether the damped matrix was convex.
 
     Of the bounds in the way only the one that is met first holds, then the next.
     """
-    matrix, here = at.matrix(lam), np.zeros(len(at.z))
+    matrix, here, every = at.matrix(lam), np.zeros(len(at.z)), range(len(at.z))
     held = box.held(at)
+    # What moves no prediction, as the exponent of a term that is zero, may stay where it is.
     held += [i for i, x in enumerate(matrix.diagonal().tolist()) if x == 0.0 and i not in held]
     while True:
-        if held:
-            there, failure = here.copy(), 0
-            free = [i for i in range(len(here)) if i not in held]
-            if free:
-                rows = matrix[free]
-                rhs = -at.gradient[free] - rows[:, held] @ here[held]
-                _, there[free], failure = dposv(rows[:, free], rhs)
-        else:
-            _, there, failure = dposv(matrix, -at.gradient)
-        if failure:
-            return None
+        free = [i for i in every if i not in held]
+        there, convex = here.copy(), True
+        if len(free) == len(here):
+            there, convex = _solve(at, matrix, -at.gradient, free)
+        elif free:
+            rows = matrix[free]
+            rhs = -at.gradient[free] - rows[:, held] @ here[held]
+            there[free], convex = _solve(at, rows[:, free], rhs, free)
         met = box.first_met(at.z, here, there, held)
         if met is None:
-            return there
+            return there, float(at.gradient @ there), convex
         reach, first, edge = met
         here = here + reach * (there - here)
         here[first] = edge
         held.append(first)
+
+
+def _solve(at: Point, matrix: Floats, rhs: Floats, free: list[int]) -> tuple[Floats, bool]:
+    """Solve M x = b as :func:`.boxed_step.damped_step` does; return x and whether M was convex."""
+    _, solution, failure = dposv(matrix, rhs)
+    if not failure:
+        return solution, True
+    diagonal = at.matrix(1.0).diagonal()[free]
+    unit = 1.0 / np.sqrt(np.maximum(diagonal, 1e-12 * diagonal.max()) + TINY)
+    values, vectors = np.linalg.eigh(
+        np.nan_to_num(matrix * np.outer(unit, unit), posinf=0.0, neginf=0.0)
+    )
+    size = np.abs(values)
+    size = np.maximum(size, 1e-10 * size.max() + TINY)
+    return unit * (vectors @ (((unit * rhs) @ vectors) / size)), bool(values[0] > RIDGE)
 
 
 def _is_within(share: float, step: Floats, z: Floats) -> bool:

@@ -31,6 +31,7 @@ def test_a_point_has_the_matrices_of_a_batch_of_one(objective, constraints):
     for lam in (0.0, 0.3, 1.0, 1.5):
         share = min(lam, 1.0)
         expected = (1.0 - share) * hessian[0] + share * gauss[0]
+        expected = expected + max(lam - 1.0, 0.0) * np.diag(np.diag(gauss[0]))
         np.testing.assert_allclose(here.matrix(lam), expected, rtol=1e-9, atol=1e-12)
 
 
@@ -104,7 +105,7 @@ def test_the_exponent_of_a_term_that_is_zero_waits_until_it_is_one(objective):
     at = Point(made, z, weight)
     assert at.gradient[1] < 0.0  # the term wants to be there, whatever its exponent does
     batch = damped_step(made, at.state(), np.zeros(1))
-    step, _, convex = descent._step(made, descent.Box.of(made), at, 0.0)
+    step, _, convex = descent._step(descent.Box.of(made), at, 0.0)
     assert convex
     assert batch.convex[0]
     assert step[3] == batch.step[0, 3] == 0.0
