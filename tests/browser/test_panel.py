@@ -173,6 +173,11 @@ def reload_many_times(lab, times):
     assert_clean(lab)
 
 
+def test_charts_survive_reloads_while_they_stream(lab):
+    reload_many_times(lab, 8)
+
+
+@pytest.mark.slow
 def test_charts_survive_twenty_reloads_while_they_stream(lab):
     reload_many_times(lab, 20)
 
