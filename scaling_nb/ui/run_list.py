@@ -39,7 +39,7 @@ def columns_of(unit: str) -> list[tuple[str, str, str]]:
         ("C", "C", "compute the run spends, FLOP"),
         ("loss", "loss", "held-out loss once finished, training loss before"),
         ("progress", "done", f"share of its {unit} trained"),
-        ("speed", f"{unit}/s", f"{unit} per second just now"),
+        ("speed", "D/s", f"{unit} per second just now"),
         ("eta", "left", "seconds until the run ends"),
         ("reason", "note", "why the run is excluded, or how it failed"),
     ]

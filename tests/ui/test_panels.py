@@ -119,7 +119,7 @@ def test_a_sweep_of_rows_is_charted_in_rows(tiny_recipe, tmp_path):
     dash = snb.Dashboard(dataclasses.replace(tiny_recipe, unit="rows"), store=tmp_path / "runs.db")
     drawn = dash.train_panel.loss._drawing.layout
     assert (drawn.xaxis.title.text, drawn.yaxis.title.text) == ("rows seen", "training loss")
-    assert ["speed", "rows/s", "rows per second just now"] in dash.train_panel.runs.columns
+    assert ["speed", "D/s", "rows per second just now"] in dash.train_panel.runs.columns
     dash.close()
     dash.board.close()
 
