@@ -101,7 +101,7 @@ def recipe_of(shape: Shape, device: str, *, bf16: bool = True) -> Recipe:
         batch_size=shape.batch_size,
         optimizer=gpt_optimizer,
         eval_tokens=shape.batch_size * shape.context,
-        step_fn=bf16_loss if bf16 else None,
+        precision="bf16" if bf16 else "fp32",
         device=device,
     )
 
@@ -261,7 +261,7 @@ def sweep_recipe(options: argparse.Namespace) -> Recipe:
         eval_dataset=text.held_out,
         batch_size=8 if options.small else 32,
         optimizer=partial(gpt_optimizer, lr=5e-3, base_width=32),
-        step_fn=bf16_loss,
+        precision="bf16",
         warmup_steps=40,
         eval_tokens=4096 if options.small else 2**18,
         device=options.device,

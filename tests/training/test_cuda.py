@@ -72,8 +72,12 @@ def half_step(model, batch):
         return torch.nn.functional.cross_entropy(outputs.flatten(0, 1), targets.flatten())
 
 
-def test_a_step_function_that_computes_in_bf16_trains(tokens):
-    full, half = gpt(tokens), gpt(tokens, step_fn=half_step)
+HALF = [{"step_fn": half_step}, {"precision": "bf16"}]
+
+
+@pytest.mark.parametrize("options", HALF, ids=["step_fn", "precision"])
+def test_a_recipe_that_computes_in_bf16_trains(tokens, options):
+    full, half = gpt(tokens), gpt(tokens, **options)
     size = half.inspect_size(64)
     assert size.flops_per_token == full.inspect_size(64).flops_per_token
     expected, found = (losses(Trainer(r, 64, seed=3, lr=None), 60) for r in (full, half))
@@ -198,9 +202,9 @@ def test_a_batch_is_sent_while_the_gpu_works():
     assert works.query()
 
 
-@pytest.mark.parametrize("step_fn", [None, half_step], ids=["fp32", "bf16"])
-def test_a_step_does_not_wait_for_the_gpu(tokens, step_fn):
-    trainer = Trainer(gpt(tokens, step_fn=step_fn), 64, seed=0, lr=None)
+@pytest.mark.parametrize("options", [{}, *HALF], ids=["fp32", "step_fn", "precision"])
+def test_a_step_does_not_wait_for_the_gpu(tokens, options):
+    trainer = Trainer(gpt(tokens, **options), 64, seed=0, lr=None)
     losses(trainer, 3)
     torch.cuda.set_sync_debug_mode("error")
     try:

@@ -491,6 +491,7 @@ def test_a_large_model_that_draws_is_found_when_it_is_planned(pairs):
         ({"warmup_steps": "a"}, "warmup_steps is 'a'"),
         ({"grad_clip": -1.0}, "grad_clip is -1.0"),
         ({"grad_clip": 0.0}, "grad_clip is 0.0"),
+        ({"precision": "fp16"}, "fp16 would need its gradients scaled"),
         ({"tokens_per_sample": 0}, "tokens_per_sample is 0"),
         ({"model_kwargs": [1]}, "model_kwargs is a list"),
         ({"optimizer": lambda m: None}, "returned a NoneType"),
