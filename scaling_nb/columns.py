@@ -87,6 +87,19 @@ _COMMA_GROUPS = re.compile(r"\s*[+-]?\d{1,3}(?:,\d{3})+(?:\.\d*)?\s*")
 _DOT_GROUPS = re.compile(r"\s*[+-]?\d{1,3}(?:\.\d{3})+(?:,\d*)?\s*")
 
 
+def checked_unit(unit: object) -> str:
+    """Return a word for what D counts, without the space around it.
+
+    Raises
+    ------
+    RunsError
+        If it is none.
+    """
+    if not isinstance(unit, str) or not unit.strip():
+        raise RunsError(f'unit is {unit!r}. Say what D counts, such as "images".')
+    return unit.strip()
+
+
 def loss_unit(unit: str) -> str:
     """Return the unit of the loss where D counts `unit`; empty where it is not known."""
     return "nats per token" if unit == TOKENS else ""
@@ -199,6 +212,8 @@ def unit_said(words: pd.Series[Any]) -> str:
         If it names several, or leaves some rows without.
     """
     said: list[str] = sorted(set(to_texts(words)))
+    if said == [""]:
+        return TOKENS
     if len(said) != 1:
         raise RunsError(
             f"column {UNIT_COLUMN} says {', '.join(map(repr, said))}, but the runs of one table "

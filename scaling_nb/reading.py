@@ -191,13 +191,14 @@ def read_frame(
     complaints = _mark_unusable(columns, "excluded" in names, places)
     if "seed" not in names:
         notes += _number_seeds(columns)
-    if unit is None:
-        unit = unit_said(frame[UNIT_COLUMN]) if UNIT_COLUMN in frame.columns else TOKENS
+    telling = [c for c in frame.columns if c.strip().lower() == UNIT_COLUMN.lower()]
+    said = unit_said(frame[telling[0]]) if telling and unit is None else TOKENS
+    unit = said if unit is None else unit
     doubts = check_units(columns, unit)
     extra = {
         f"given_{c}" if c in ALIASES else c: frame[c].to_numpy()
         for c in frame.columns
-        if c not in (*names.values(), UNIT_COLUMN)
+        if c not in (*names.values(), *telling)
     }
     ordered = {known: columns[known] for known in ALIASES}
     return Reading(

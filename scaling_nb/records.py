@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .budgets import infer_budgets
-from .columns import TEXT, TOKENS, UNIT_COLUMN, loss_unit, select, summary
+from .columns import TEXT, TOKENS, UNIT_COLUMN, checked_unit, loss_unit, select, summary
 from .errors import RunsError, ScalingWarning
 from .flops import CONVENTIONS, Convention, check_convention
 from .reading import Reading, read_csv, read_frame
@@ -119,8 +119,7 @@ class RunTable:
     _counted: dict[str, NDArray[Any]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.unit, str) or not self.unit.strip():
-            raise RunsError(f'unit is {self.unit!r}. Say what D counts, such as "images".')
+        object.__setattr__(self, "unit", checked_unit(self.unit))
         frozen = {}
         for name, values in self.columns.items():
             values = np.asarray(values, dtype=object if name in TEXT else None).copy()
@@ -203,7 +202,7 @@ class RunTable:
         return cls(columns=reading.columns, notes=reading.notes, unit=reading.unit)
 
     def column(self, name: str) -> NDArray[Any]:
-        """Return one column over the runs that count, shape (n_runs,), read-only."""
+        """Return one column over the runs that count, shape (n_runs,), read-only: copy it first."""
         if name not in self.columns:
             raise RunsError(f"there is no column {name!r}; there are {', '.join(self.columns)}.")
         if (found := self._counted.get(name)) is None:

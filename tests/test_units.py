@@ -126,6 +126,25 @@ def test_an_envelope_names_what_its_curves_count():
     assert snb.fit_envelope(curves, bootstrap=0).allocate(1e19).unit == "images"
 
 
+def test_an_envelope_of_trunks_names_what_their_table_counts(images):
+    budgets = np.repeat([1e18, 1e19, 1e20], 7)
+    sizes = np.tile(np.geomspace(1e7, 1e9, 7), 3)
+    loss = LAW.law.predict(LAW.params, sizes, budgets / 6 / sizes)
+    runs = snb.RunTable.from_frame(
+        pd.DataFrame({"N": sizes, "D": budgets / 6 / sizes, "C": budgets, "loss": loss,
+                      "schedule": "wsd", "group": [f"{n:g}" for n in sizes]}), unit="images",
+    )  # fmt: skip
+    assert snb.fit_envelope(runs).unit == "images"
+    assert "images" in str(snb.fit_envelope(runs).allocate(1e19))
+
+
+def test_its_column_is_found_however_it_is_written_and_may_be_empty(tmp_path):
+    frame = pd.DataFrame({"N": [1e8, 2e8], "D": [2e9, 4e9], "loss": [3.1, 2.9]})
+    for name, word, unit in (("d_unit", "rows", "rows"), ("D_unit", "", "tokens")):
+        frame.assign(**{name: word}).to_csv(tmp_path / "a.csv", index=False)
+        assert snb.RunTable.from_csv(tmp_path / "a.csv").unit == unit
+
+
 def test_figures_and_the_report_name_it(images, fits):
     iso, law = fits
     curves = [
@@ -226,3 +245,9 @@ def test_a_plan_that_was_stored_before_units_takes_its_recipes(rows):
     assert stored.unit == "tokens"
     assert stored.plan_id == plan.plan_id
     assert dataclasses.replace(stored, recipe=rows).unit == "rows"
+
+
+def test_a_recipes_unit_is_a_word(rows):
+    assert dataclasses.replace(rows, unit=" rows ").unit == "rows"
+    with pytest.raises(snb.RecipeError, match="Say what D counts"):
+        dataclasses.replace(rows, unit=" ")

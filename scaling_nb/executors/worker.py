@@ -6,6 +6,7 @@ goes away, whatever the reason.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
@@ -65,6 +66,17 @@ class Worker:
         """Train one task; returns how it ended."""
         import torch
 
+        outcome = self._train(task)
+        # Other workers of the same GPU cannot use what this one's allocator keeps. After some
+        # faults nothing works on a GPU any more, and what the job said then must not be lost.
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+            with contextlib.suppress(RuntimeError):
+                torch.cuda.empty_cache()
+        return outcome
+
+    def _train(self, task: Task) -> Outcome:
+        import torch
+
         try:
             if task.recipe not in self._recipes:
                 self._recipes = {task.recipe: read_recipe(task.recipe)}
@@ -83,22 +95,21 @@ class Worker:
             return Outcome(kind="memory", error=OutOfMemory(str(error)))
         except Exception as error:
             return Outcome(kind="error", error=sendable(error))
-        finally:
-            # Other workers of the same GPU cannot use what this one's allocator keeps.
-            if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-                torch.cuda.empty_cache()
         return Outcome(kind="done")
 
 
 def sendable(error: Exception) -> Exception:
-    """Return an error that the driver's process can read, whoever defined its class."""
+    """Return an error that the driver's process can read, whoever defined its class.
+
+    As it is read there: without a traceback, which holds the job, and with it its memory.
+    """
     import pickle
 
     try:
-        pickle.loads(pickle.dumps(error))
+        read = pickle.loads(pickle.dumps(error))
     except Exception:
         return RuntimeError(f"{type(error).__name__}: {error}")
-    return error
+    return read if isinstance(read, Exception) else RuntimeError(str(error))
 
 
 def main(address: str) -> None:

@@ -81,7 +81,7 @@ class Box(NamedTuple):
             if lo <= x + b <= hi or i in held:
                 continue
             edge = (lo if x + b < lo else hi) - x
-            reach = min(max((edge - a) / (b - a), 0.0), 1.0)
+            reach = min(max((edge - a) / (b - a), 0.0), 1.0) if a != b else 0.0
             if first is None or reach < first[0]:
                 first = reach, i, edge
         return first

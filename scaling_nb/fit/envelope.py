@@ -60,6 +60,11 @@ class EnvelopeFit:
     level: float = 0.9
 
     @property
+    def unit(self) -> str:
+        """What D counts, as the curves say."""
+        return self.scope.unit
+
+    @property
     def exponent_N(self) -> float:
         """The exponent a of N* ∝ C^a."""
         return self.trends.n_params.exponent
@@ -224,6 +229,7 @@ def curves_of_trunks(runs: RunTable) -> list[Curve]:
                     loss=points["loss"].to_numpy(float),
                     flops=points["C"].to_numpy(float),
                     decayed=not any(map(_is_constant, part["schedule"])),
+                    unit=runs.unit,
                 )
             )
     if len({curve.N for curve in curves}) < _MIN_SIZES:

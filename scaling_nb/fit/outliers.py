@@ -45,14 +45,13 @@ def find_outliers(
 ) -> Iterator[FitWarning]:
     """Yield one warning that names the runs far from the law and says how far; none is dropped.
 
-    Unless `thorough`, only gross misfits are worth milliseconds, and only they are named.
+    Unless `thorough`, only gross misfits are worth the milliseconds of a robust fit.
     """
     residual, spread = robust_residuals(optimum, thorough=thorough)
     if spread < _NO_NOISE:
         return
     distance = np.abs(residual) / spread
-    named = optimum.weight > 0 if thorough else np.abs(residual) > _GROSS
-    far = np.flatnonzero((distance > OUTLIER) & named & (optimum.weight > 0))
+    far = np.flatnonzero((distance > OUTLIER) & (optimum.weight > 0))
     rows: list[int] = far[np.argsort(-distance[far], kind="stable")].tolist()
     if not rows:
         return
@@ -81,8 +80,8 @@ def robust_residuals(optimum: Optimum, *, thorough: bool = True) -> tuple[Floats
     steep, so that a term exists for a few runs alone, it must compete with one of usual
     exponents: a law that describes the rest nearly as well and does not bend towards them.
 
-    Unless `thorough` the robust fit itself stands for the law of those that agree: near the
-    threshold it may name another run.
+    Unless `thorough` the robust fit itself stands for the law of those that agree. It bends a
+    little towards some outliers, so that near the threshold it may name one run more, or less.
     """
     problem, z = optimum.problem, optimum.z[0]
     used = optimum.weight > 0

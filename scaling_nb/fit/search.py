@@ -186,9 +186,10 @@ def _lattice_starts(problem: Problem, weight: Floats) -> Floats:
     z[:, linear] = c
     cost = objective.value(loss, fibres.predict(loss, c), weight).reshape(shape)
     best = local_minima(cost)
+    points, value = z.reshape(*shape, -1)[best], cost[best]
     # Along the exponent of a term that is zero all is one minimum.
-    _, first = np.unique((cost[best] / max(cost[best].min(), 1e-300)).round(9), return_index=True)
-    return np.asarray(z.reshape(*shape, -1)[best][first][:_MOST_STARTS])
+    again = (points[1:, linear] == 0).any(axis=1) & (np.diff(value) <= 1e-9 * value[1:])
+    return np.asarray(points[np.append(True, ~again)[: len(points)]][:_MOST_STARTS])
 
 
 def _log_residuals(problem: Problem, z: Floats) -> Floats:

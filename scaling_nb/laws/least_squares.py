@@ -19,7 +19,7 @@ class NonNegative:
     Attributes
     ----------
     cost : ndarray, shape (*grid)
-    falls : ndarray, shape (n_cases, *grid)
+    gains : ndarray, shape (n_cases, *grid)
         By how much each case lowers the cost of the first; 0 where it is not feasible.
     chosen : sequence of tuple of int
         Which coefficients are positive in each case: none in the first.
@@ -30,15 +30,15 @@ class NonNegative:
     """
 
     cost: Floats
-    falls: Floats
+    gains: Floats
     chosen: Sequence[tuple[int, ...]]
     solutions: Sequence[Sequence[Floats]]
     resting: Floats
 
     def coefficients(self, index: Any = ()) -> Floats:
         """Return the coefficients at some points of the grid, shape (*points, p)."""
-        falls = self.falls[(slice(None), *index)]
-        case = falls.argmax(axis=0)
+        gains = self.gains[(slice(None), *index)]
+        case = gains.argmax(axis=0)
         out = np.empty((*case.shape, len(self.resting)))
         out[...] = self.resting
         for number in set(case.ravel().tolist()):
@@ -68,10 +68,10 @@ def non_negative(gram: Any, moment: Any, held: Sequence[float | None]) -> NonNeg
     shape = np.broadcast_shapes(*(g.shape for row in gram for g in row))
     sizes = range(len(free), 0, -1)
     chosen: list[tuple[int, ...]] = [(), *(c for k in sizes for c in combinations(free, k))]
-    falls = np.zeros((len(chosen), *shape))
+    gains = np.zeros((len(chosen), *shape))
     solutions: list[list[Floats]] = [[]]
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        for fall, these in zip(falls[1:], chosen[1:], strict=True):
+        for gain, these in zip(gains[1:], chosen[1:], strict=True):
             solution = _normal_equations(gram, reduced, these)
             solutions.append(solution)
             lower = reduced[these[0]] * solution[0]
@@ -79,9 +79,9 @@ def non_negative(gram: Any, moment: Any, held: Sequence[float | None]) -> NonNeg
             for i, c in zip(these[1:], solution[1:], strict=True):
                 lower = lower + reduced[i] * c
                 ok = ok & (c >= 0)
-            np.copyto(fall, lower, where=ok)
+            np.copyto(gain, lower, where=ok)
     resting = np.array([value or 0.0 for value in held])
-    return NonNegative(base - falls.max(axis=0), falls, chosen, solutions, resting)
+    return NonNegative(base - gains.max(axis=0), gains, chosen, solutions, resting)
 
 
 def _normal_equations(gram: Any, moment: Any, chosen: Sequence[int]) -> list[Floats]:

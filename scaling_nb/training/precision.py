@@ -1,4 +1,4 @@
-"""In what precision a model multiplies: weights, moments and sums stay in float32."""
+"""In what precision a model multiplies: weights, optimizer and losses stay in float32."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ def check_precision(precision: object) -> None:
 def multiplying_in(precision: Precision, model: nn.Module) -> AbstractContextManager[object]:
     """Have what is called inside multiply in this precision, on the model's device.
 
-    "bf16" is torch's autocast: matrix products in bfloat16, norms, softmax and losses in float32.
+    "bf16" is torch's autocast: matrix products in bfloat16. What else is depends on the device: on
+    a GPU norms and softmax are in float32.
     """
     where = next((p.device.type for p in model.parameters()), "cpu")
     if precision == "fp32" or where == "meta":  # there only shapes are computed

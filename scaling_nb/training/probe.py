@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -51,13 +52,32 @@ def warn_of_negative(loss: float) -> None:
 
 
 def loss_of_batch(
-    model: nn.Module, batch: Batch, loss_fn: LossFn | None, step_fn: StepFn | None
+    model: nn.Module,
+    batch: Batch,
+    loss_fn: LossFn | None,
+    step_fn: StepFn | None,
+    *,
+    within: AbstractContextManager[object],
 ) -> Tensor:
-    """Return the mean loss of one batch: ``step_fn(model, batch)``, or loss_fn(model(x), y)."""
+    """Return the mean loss of one batch: ``step_fn(model, batch)``, or loss_fn(model(x), y).
+
+    The model computes `within` a precision, but no loss is rounded to it: laws are fitted to
+    differences that bfloat16 does not have.
+    """
     if step_fn is not None:
-        return step_fn(model, batch)
+        with within:
+            loss = step_fn(model, batch)
+        if isinstance(loss, Tensor) and loss.dtype in (torch.bfloat16, torch.float16):
+            raise RecipeError(
+                f"step_fn returned a loss in {str(loss.dtype).removeprefix('torch.')}, which "
+                "rounds it by up to 0.4 %. Compute it from outputs.float()."
+            )
+        return loss
     inputs, targets = batch
-    outputs = model(inputs)
+    with within:
+        outputs = model(inputs)
+    if isinstance(outputs, Tensor) and outputs.dtype == torch.bfloat16:
+        outputs = outputs.float()
     if loss_fn is None or is_cross_entropy(loss_fn):
         outputs, targets = _as_classes(outputs, targets)
         loss_fn = loss_fn or nn.functional.cross_entropy

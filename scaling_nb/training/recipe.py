@@ -13,8 +13,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from ..columns import checked_unit
 from ..cost import StepCost
-from ..errors import RecipeError, cause
+from ..errors import RecipeError, RunsError, cause
 from ..grid import SIZE_LADDER
 from ..records import TOKENS, content_hash
 from .arguments import checked_sizes, whole_number
@@ -89,8 +90,9 @@ class Recipe:
     grad_clip : float or None
         Bound on the gradient's global norm.
     precision : {"fp32", "bf16"}
-        "bf16": matrix products in bfloat16 (autocast), weights and optimizer in float32. Several
-        times as fast on a GPU that has it; on most CPUs slower.
+        "bf16": the model computes under torch's autocast, matrix products in bfloat16; weights,
+        optimizer and loss stay in float32. Several times as fast on a GPU that has it; on most
+        CPUs slower.
     flops : {"counted", "6ND"} or callable (model, batch) -> FLOP per token
     eval_tokens : int, tokens
         Most that one evaluation reads.
@@ -209,8 +211,11 @@ class Recipe:
                 f"size is {self.size!r}. Give the *name* of the argument that sets the model's "
                 'size, such as "d_model"; its values go into sizes=.'
             )
-        if not isinstance(self.unit, str):
-            raise RecipeError(f'unit is {self.unit!r}. Say what D counts, such as "images".')
+        if self.unit != "":
+            try:
+                put(self, "unit", checked_unit(self.unit))
+            except RunsError as error:
+                raise RecipeError(str(error)) from None
         put(self, "sizes", None if self.sizes is None else checked_sizes(self.sizes))
         if self.flops not in ("counted", "6ND") and not callable(self.flops):
             raise RecipeError(
@@ -275,9 +280,14 @@ class Recipe:
         return build_optimizer(self.optimizer, model, lr)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Return the mean loss of one batch, nats per token, shape ()."""
-        with multiplying_in(self.precision, model):
-            return loss_of_batch(model, batch, self._loss_beside(model), self.step_fn)
+        """Return the mean loss of one batch, shape (); of tokens, nats per token."""
+        return loss_of_batch(
+            model,
+            batch,
+            self._loss_beside(model),
+            self.step_fn,
+            within=multiplying_in(self.precision, model),
+        )
 
     def _loss_beside(self, model: nn.Module) -> LossFn | None:
         """Return the loss on the model's device: class weights, say, must be where it is."""

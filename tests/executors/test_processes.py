@@ -18,6 +18,7 @@ from scaling_nb.events import StepLogged
 from scaling_nb.executors import ProcessExecutor, ThreadExecutor, choose_executor, make_executor
 from scaling_nb.executors.payload import read_recipe, write_recipe
 from scaling_nb.executors.pool import POOL, WorkerPool, WorkerProcess
+from scaling_nb.executors.worker import Worker, sendable
 
 
 def losses(sweep):
@@ -231,3 +232,25 @@ def test_what_is_timed_waits_for_workers_that_are_warming():
         assert pool.borrow() is worker
     finally:
         pool.close()
+
+
+def test_what_a_job_said_is_not_lost_where_a_gpu_works_no_more(monkeypatch):
+    """After a device-side assert every call of CUDA raises, that which frees memory too."""
+
+    def broken():
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "empty_cache", broken)
+    monkeypatch.setattr(Worker, "_train", lambda self, task: "the outcome")
+    assert Worker.train(object.__new__(Worker), None) == "the outcome"
+
+
+def test_an_error_travels_without_what_its_traceback_holds():
+    try:
+        raise ValueError("a label is out of range")
+    except ValueError as error:
+        sent = sendable(error)
+    assert isinstance(sent, ValueError)
+    assert str(sent) == "a label is out of range"
+    assert sent.__traceback__ is None

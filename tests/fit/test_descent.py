@@ -117,3 +117,12 @@ def test_the_exponent_of_a_term_that_is_zero_waits_until_it_is_one(objective):
 def test_the_damping_of_one_is_that_of_a_batch(lam, better):
     batch = (relax if better else stiffen)(np.array([lam]))[0]
     assert descent._next(lam, better=better) == pytest.approx(batch, rel=1e-12)
+
+
+def test_two_bounds_that_are_met_at_once_hold_both():
+    box = descent.Box([0.1, 0.1], [2.0, 2.0])
+    z, here, beyond = np.ones(2), np.zeros(2), np.full(2, -1.8)
+    reach, first, edge = box.first_met(z, here, beyond, [])
+    assert (reach, first) == (0.5, 0)
+    assert edge == pytest.approx(-0.9)
+    assert box.first_met(z, beyond, beyond, [0])[:2] == (0.0, 1)

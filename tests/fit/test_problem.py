@@ -21,6 +21,15 @@ def test_coefficients_are_those_of_non_negative_least_squares(seed, size):
     np.testing.assert_allclose(known, expected, rtol=1e-6, atol=1e-9)
 
 
+def test_a_column_that_would_be_negative_is_left_out():
+    basis = np.array([[1.0, 0.0, 1.0], [0.0, 1.0, 1.0]])
+    y = np.array([2.0, -1.0, 0.5])
+    found = coefficients_of(np.full((1, 2), True), (basis @ basis.T)[None], (basis @ y)[None])
+    free = np.linalg.lstsq(basis.T, y)[0]
+    np.testing.assert_allclose(found[0], np.maximum(free, 0.0), rtol=1e-6)
+    assert found[0, 1] == 0.0 > free[1]
+
+
 def test_a_column_twice_is_no_error():
     row = np.linspace(1.0, 2.0, 9)
     basis = np.stack([row, row])

@@ -7,6 +7,7 @@ import pytest
 from referee import needs_referee, table
 
 from scaling_nb import ChinchillaLaw
+from scaling_nb.errors import FitError
 from scaling_nb.fit.newton import minimise
 from scaling_nb.fit.objective import Objective
 from scaling_nb.fit.search import solve
@@ -119,3 +120,12 @@ def test_a_term_that_is_absent_does_not_hide_the_other_minima():
     starts = LAW.surface({"N": n, "D": d}).starts(loss, np.ones(40), Constraints())
     bare = starts[starts[:, 1] == 0.0]
     assert len(bare) == len({tuple(np.round(row, 12)) for row in bare[:, [0, 2, 4]]})
+
+
+def test_losses_beyond_all_scales_are_refused_in_words():
+    n = np.geomspace(1e6, 1e9, 12)
+    d = np.tile([1e9, 1e10, 1e11], 4)
+    loss = 1e-200 * (1.7 + 400 / n**0.34 + 1500 / d**0.37)
+    with np.errstate(all="ignore"), pytest.raises(FitError, match="infinite at every start"):
+        solve(LAW, {"N": n, "D": d}, loss, Objective(), constraints=Constraints(),
+              weight=np.ones(12))  # fmt: skip

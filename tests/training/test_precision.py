@@ -9,7 +9,7 @@ import pytest
 import torch
 from helpers import TinyLM, tiny_plan
 
-from scaling_nb import Recipe, Sweep
+from scaling_nb import Recipe, RecipeError, Sweep
 from scaling_nb.training.precision import multiplying_in
 from scaling_nb.training.trainer import Trainer
 
@@ -39,6 +39,12 @@ def test_it_is_another_recipe_and_the_default_is_the_one_there_was(tiny_recipe):
     assert half.inspect_size(16) == tiny_recipe.inspect_size(16)
 
 
+def recipe_of(tokens, **options) -> Recipe:
+    return Recipe(TinyLM, size="width", sizes=[2, 4], model_kwargs={"vocab_size": 11},
+                  dataset=tokens, batch_size=4, tokens_per_sample=8, flops="6ND",
+                  precision="bf16", device="cpu", **options)  # fmt: skip
+
+
 def test_a_step_function_multiplies_in_it_too(tokens):
     seen = set()
 
@@ -47,11 +53,26 @@ def test_a_step_function_multiplies_in_it_too(tokens):
         seen.add(outputs.dtype)
         return torch.nn.functional.cross_entropy(outputs.flatten(0, 1), batch[1].flatten())
 
-    recipe = Recipe(TinyLM, size="width", sizes=[2, 4], model_kwargs={"vocab_size": 11},
-                    dataset=tokens, batch_size=4, tokens_per_sample=8, step_fn=step, flops="6ND",
-                    precision="bf16", device="cpu")  # fmt: skip
-    Trainer(recipe, 2, seed=0, lr=None).evaluate()
+    Trainer(recipe_of(tokens, step_fn=step), 2, seed=0, lr=None).evaluate()
     assert seen == {torch.bfloat16}
+
+
+def test_no_loss_is_rounded_to_it(tokens):
+    """A loss near 1 has steps of 2⁻⁷ in bfloat16: as large as what scaling laws are fitted to."""
+
+    def near_one(outputs, targets):
+        return 1.0 + 1e-4 * outputs.pow(2).mean()
+
+    recipe = recipe_of(tokens, loss_fn=near_one)
+    model = Trainer(recipe, 4, seed=0, lr=None).model
+    loss = recipe.loss(model, recipe.sample_batch())
+    assert loss.dtype == torch.float32
+    assert 0.0 < loss.item() - 1.0 < 2**-8
+
+
+def test_a_step_function_that_rounds_its_loss_is_refused(tokens):
+    with pytest.raises(RecipeError, match=r"a loss in bfloat16.*outputs\.float\(\)"):
+        recipe_of(tokens, step_fn=lambda model, batch: model(batch[0]).pow(2).mean())
 
 
 @pytest.mark.parametrize("executor", ["inline", "processes"])
