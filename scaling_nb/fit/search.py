@@ -187,9 +187,14 @@ def _lattice_starts(problem: Problem, weight: Floats) -> Floats:
     cost = objective.value(loss, fibres.predict(loss, c), weight).reshape(shape)
     best = local_minima(cost)
     points, value = z.reshape(*shape, -1)[best], cost[best]
-    # Along the exponent of a term that is zero all is one minimum.
+    # Along the exponent of a term that is zero all is one minimum, but the term may come back at
+    # one exponent and not at another: both ends are tried.
     again = (points[1:, linear] == 0).any(axis=1) & (np.diff(value) <= 1e-9 * value[1:])
-    return np.asarray(points[np.append(True, ~again)[: len(points)]][:_MOST_STARTS])
+    group = np.cumsum(np.append(True, ~again)[: len(points)])
+    order = np.lexsort((points[:, bent].sum(axis=1), group))
+    change = np.diff(group[order]) != 0
+    ends = np.append(True, change)[: len(points)] | np.append(change, True)[-len(points) :]
+    return np.asarray(points[order[ends]][:_MOST_STARTS])
 
 
 def _log_residuals(problem: Problem, z: Floats) -> Floats:
