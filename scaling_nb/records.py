@@ -37,6 +37,7 @@ __all__ = [
     "RunSpec",
     "RunTable",
     "Status",
+    "checked_unit",
     "content_hash",
     "loss_unit",
 ]

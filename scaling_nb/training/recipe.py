@@ -13,11 +13,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ..columns import checked_unit
 from ..cost import StepCost
 from ..errors import RecipeError, RunsError, cause
 from ..grid import SIZE_LADDER
-from ..records import TOKENS, content_hash
+from ..records import TOKENS, checked_unit, content_hash
 from .arguments import checked_sizes, whole_number
 from .batches import Batch, n_samples
 from .callables import check_callables
