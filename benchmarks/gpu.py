@@ -22,6 +22,8 @@ import os
 import platform
 import shutil
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 import traceback
@@ -296,6 +298,20 @@ def train_stored(recipe: Recipe, plan: snb.SweepPlan, executor: Executor | str) 
     return made
 
 
+def context_megabytes() -> float:
+    """Return what a process takes of a GPU that has multiplied two small matrices."""
+    say = "import torch; x = torch.ones(512, 512, device='cuda'); (x @ x).sum().item(); print(flush=True)"
+    torch.cuda.init()
+    before = torch.cuda.mem_get_info()[0]
+    command = [sys.executable, "-c", f"{say}; input()"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        taken = before - torch.cuda.mem_get_info()[0]
+        process.kill()
+    return taken / 2**20
+
+
 def part_workers(options: argparse.Namespace, found: Row) -> None:
     recipe = sweep_recipe(options)
     plan = race_plan(recipe, options)
@@ -307,6 +323,9 @@ def part_workers(options: argparse.Namespace, found: Row) -> None:
     first = timed(lambda: train_stored(recipe, tiny, list(contestants.values())[-1]))
     foreseen = plan.estimate(workers=1).seconds
     found["workers"], found["race foreseen, s"], found["first, s"] = [], foreseen, first
+    if options.device != "cpu":
+        found["context, MB"] = context_megabytes()
+        print(f"a process has {found['context, MB']:.0f} MB besides its tensors")
     for name, executor in contestants.items():
         seconds = timed(lambda e=executor: train_stored(recipe, plan, e))
         base = found["workers"][0]["seconds"] if found["workers"] else seconds
