@@ -300,10 +300,10 @@ def train_stored(recipe: Recipe, plan: snb.SweepPlan, executor: Executor | str) 
 
 def context_megabytes() -> float:
     """Return what a process takes of a GPU that has multiplied two small matrices."""
-    say = "import torch; x = torch.ones(512, 512, device='cuda'); (x @ x).sum().item(); print(flush=True)"
+    multiply = "import torch; x = torch.ones(512, 512, device='cuda'); (x @ x).sum().item()"
     torch.cuda.init()
     before = torch.cuda.mem_get_info()[0]
-    command = [sys.executable, "-c", f"{say}; input()"]
+    command = [sys.executable, "-c", f"{multiply}; print(flush=True); input()"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()
