@@ -204,12 +204,12 @@ def to_texts(values: pd.Series[Any]) -> NDArray[Any]:
 
 
 def unit_said(words: pd.Series[Any]) -> str:
-    """Return the one unit that a column names in every row.
+    """Return the one unit that a column names in every row; tokens where all are empty.
 
     Raises
     ------
     RunsError
-        If it names several, or leaves some rows without.
+        If it names several, or leaves some rows empty.
     """
     said: list[str] = sorted(set(to_texts(words)))
     if said == [""]:

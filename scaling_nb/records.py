@@ -203,7 +203,10 @@ class RunTable:
         return cls(columns=reading.columns, notes=reading.notes, unit=reading.unit)
 
     def column(self, name: str) -> NDArray[Any]:
-        """Return one column over the runs that count, shape (n_runs,), read-only: copy it first."""
+        """Return one column over the runs that count, shape (n_runs,), read-only.
+
+        Copy it to change it.
+        """
         if name not in self.columns:
             raise RunsError(f"there is no column {name!r}; there are {', '.join(self.columns)}.")
         if (found := self._counted.get(name)) is None:

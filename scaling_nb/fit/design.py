@@ -63,7 +63,7 @@ def require_enough(law: Law, table: RunTable, constraints: Constraints) -> None:
             "hold parameters with fixed=."
         )
     for name, exponent in (("N", "alpha"), ("D", "beta")):
-        if name not in law.inputs or not answers_both(law) or exponent in constraints.fixed:
+        if name not in law.inputs or not law.answers_allocation or exponent in constraints.fixed:
             continue
         if _ratio(table.column(name)) < 1.0 + 1e-6:
             raise TooFewRunsError(
@@ -87,7 +87,7 @@ def require_enough(law: Law, table: RunTable, constraints: Constraints) -> None:
                 f"{law.name} of {only} has {n_free} free parameters, but the runs have only "
                 f"{distinct} distinct values of {only}. Add runs at other values."
             )
-    if answers_both(law) and not {"E", "alpha", "beta"} <= set(constraints.fixed):
+    if law.answers_allocation and not {"E", "alpha", "beta"} <= set(constraints.fixed):
         _require_budgets(table)
 
 
@@ -175,11 +175,6 @@ def _none_usable(loss: Floats, negative: NDArray[np.bool_]) -> str:
     return f"{runs} {verb} no positive, finite N, D and loss. Finish them, or give their numbers."
 
 
-def answers_both(law: Law) -> bool:
-    """Return whether the law speaks of both N and D."""
-    return law.answers_allocation
-
-
 def is_collinear(n_params: Floats, n_tokens: Floats) -> bool:
     """Return whether ln N and ln D lie on one line, as for a fixed D/N."""
     x, y = np.log(n_params), np.log(n_tokens)
@@ -209,7 +204,7 @@ def check_design(law: Law, table: RunTable, flops: FlopModel = SIX_ND) -> Iterat
     yield from _mixtures(table)
     yield from _groups(table)
     yield from _early_stops(table)
-    if answers_both(law):
+    if law.answers_allocation:
         yield from _brackets(table)
         if flops == SIX_ND:
             yield from _compute(table)

@@ -74,12 +74,12 @@ def non_negative(gram: Any, moment: Any, held: Sequence[float | None]) -> NonNeg
         for gain, these in zip(gains[1:], chosen[1:], strict=True):
             solution = _normal_equations(gram, reduced, these)
             solutions.append(solution)
-            lower = reduced[these[0]] * solution[0]
+            fall = reduced[these[0]] * solution[0]
             ok = solution[0] >= 0  # a singular case has no finite solution
             for i, c in zip(these[1:], solution[1:], strict=True):
-                lower = lower + reduced[i] * c
+                fall = fall + reduced[i] * c
                 ok = ok & (c >= 0)
-            np.copyto(gain, lower, where=ok)
+            np.copyto(gain, fall, where=ok)
     resting = np.array([value or 0.0 for value in held])
     return NonNegative(base - gains.max(axis=0), gains, chosen, solutions, resting)
 

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 from helpers import TinyLM, tiny_plan
+from run_events import curves, ended
 
 from scaling_nb import Recipe
-from scaling_nb.events import RunFailed, RunFinished, RunStarted, StepLogged
+from scaling_nb.events import RunFailed
 from scaling_nb.training.checkpoint import Checkpoint, checkpoint_key, remove_leftovers
 from scaling_nb.training.control import Control, Stopped
 from scaling_nb.training.trunk import train_trunk
@@ -42,24 +43,6 @@ class Interrupt(Control):
     @orders.setter
     def orders(self, value):
         self._orders = value
-
-
-def ended(events):
-    return {e.run.run_id: e.run.loss for e in events if isinstance(e, RunFinished)}
-
-
-def curves(events):
-    """The curve of each run as the store would have it: a start begins it anew."""
-    found: dict[str, list[StepLogged]] = {}
-    for event in events:
-        if isinstance(event, RunStarted):
-            found[event.spec.run_id] = []
-        elif isinstance(event, StepLogged):
-            found[event.run_id].append(event)
-    return {
-        run_id: np.concatenate([[p.tokens, p.loss] for p in parts], axis=1).tolist()
-        for run_id, parts in found.items()
-    }
 
 
 def sgd(model):

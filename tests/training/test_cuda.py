@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 from helpers import TinyLM, tiny_plan
+from run_events import curves, ended
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from scaling_nb import Recipe
-from scaling_nb.events import RunFinished, RunStarted, StepLogged
 from scaling_nb.models import GPT, gpt_optimizer
 from scaling_nb.training.batches import move
 from scaling_nb.training.checkpoint import Checkpoint, checkpoint_key
@@ -97,23 +97,6 @@ class Interrupt(Control):
         self.steps += 1
         if self.steps == self.at:
             self.cancel()
-
-
-def ended(events):
-    return {e.run.run_id: e.run.loss for e in events if isinstance(e, RunFinished)}
-
-
-def curves(events):
-    found: dict[str, list[StepLogged]] = {}
-    for event in events:
-        if isinstance(event, RunStarted):
-            found[event.spec.run_id] = []
-        elif isinstance(event, StepLogged):
-            found[event.run_id].append(event)
-    return {
-        run_id: np.concatenate([[p.tokens, p.loss] for p in parts], axis=1).tolist()
-        for run_id, parts in found.items()
-    }
 
 
 @pytest.mark.parametrize("make", [gpt, dropping], ids=["gpt", "dropout"])
