@@ -13,6 +13,7 @@ from ..records import RunTable
 from .boxed_step import active_set
 from .design import FEWEST_GROUPS
 from .newton import Solution, minimise
+from .plateau import begin
 from .problem import Problem, evaluate
 
 Floats = NDArray[np.float64]
@@ -115,7 +116,7 @@ def refit(problem: Problem, starts: Floats, weight: Floats) -> tuple[Floats, Flo
     for start in starts:
         solution = minimise(
             problem,
-            np.tile(start, (len(weight), 1)),
+            begin(problem, start, weight),
             weight,
             damping=_DAMPING,
             tolerance=_TOLERANCE,

@@ -36,6 +36,8 @@ _MOST_RUNS = 12_000
 _NEAR = 0.03
 """Distance to a minimum, over its size, within which a start is taken to lead there: with three
 times as much some minima that lie side by side on few runs are missed."""
+_CLOSE = 0.01
+"""The same to where an earlier start passed: with twice as much some second minima are missed."""
 _NEARLY_AS_LOW = 1.01
 
 
@@ -136,26 +138,65 @@ class Point:
         return State(*(np.array(part)[None] for part in parts))
 
 
+class Trails:
+    """Where the starts of one fit passed, and where that led: who comes by ends there as well.
+
+    Attributes
+    ----------
+    ends : list of Point
+    """
+
+    __slots__ = ("_as_low", "_leads_to", "_path", "_places", "_trodden", "_within", "ends")
+
+    def __init__(self) -> None:
+        self.ends: list[Point] = []
+        self._path: list[tuple[Floats, float]] = []
+        self._trodden: list[tuple[Floats, float, float, Point]] = []
+        self._leads_to: Sequence[Point] = ()
+        self._places = self._within = self._as_low = np.empty(0)
+
+    def meet(self, at: Point) -> Point | None:
+        """Return the end of an earlier start that passed here; note that this one does."""
+        self._path.append((at.z, at.value))
+        if not self.ends:
+            return None
+        near = (np.abs(at.z - self._places) <= self._within).all(axis=1)
+        near &= at.value <= self._as_low
+        first = int(near.argmax())
+        return self._leads_to[first] if near[first] else None
+
+    def close(self, end: Point) -> bool:
+        """Note that the present start ends here; return whether it is the first to."""
+        self._trodden += [(z, value, _CLOSE, end) for z, value in self._path]
+        self._trodden.append((end.z, end.value, _NEAR, end))
+        self._path = []
+        z, value, reach, self._leads_to = zip(*self._trodden, strict=True)
+        self._places = np.array(z)
+        self._within = np.array(reach)[:, None] * (np.abs(self._places) + 1e-3)
+        self._as_low = _NEARLY_AS_LOW * np.array(value)
+        if end in self.ends:
+            return False
+        self.ends.append(end)
+        return True
+
+
 def refine(problem: Problem, starts: Floats, weight: Floats) -> Solution:
     """Refine starts to the local minima in the box that they lead to.
 
-    A start is given up where it comes near a known minimum, and where one passes through all
+    A start is given up where it comes by where another passed, and where one passes through all
     runs, so that no other can be better, the rest are left out.
     """
     if len(problem.observed) > _MOST_RUNS:
         return minimise(problem, starts, weight)
-    ends: list[Point] = []
-    good: list[bool] = []
+    trails, good = Trails(), []
     enough = PERFECT * float(size_of(problem, weight))
     for start in starts:
-        end, converged = descend(problem, start, weight, known=ends)
-        if end in ends:
-            continue
-        ends.append(end)
-        good.append(converged)
-        if converged and end.value <= enough:
-            break
-    states = (end.state() for end in ends)
+        end, converged = descend(problem, start, weight, trails=trails)
+        if trails.close(end):
+            good.append(converged)
+            if converged and end.value <= enough:
+                break
+    states = (end.state() for end in trails.ends)
     return Solution(*State(*map(np.concatenate, zip(*states, strict=True))), np.array(good))
 
 
@@ -166,7 +207,7 @@ def descend(
     *,
     damping: float = 1.0,
     tolerance: float = 1e-12,
-    known: Sequence[Point] = (),
+    trails: Trails | None = None,
 ) -> tuple[Point, bool]:
     """Refine one start to a local minimum in the box; return it, and whether it is one.
 
@@ -176,8 +217,8 @@ def descend(
     weight : ndarray, shape (n_runs,)
     damping, tolerance : float
         As of :func:`.newton.minimise`.
-    known : sequence of Point
-        Minima to end at as soon as one is near.
+    trails : Trails
+        Of earlier starts, to end where one of them did as soon as its trail is met.
     """
     box = Box.of(problem)
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
@@ -205,9 +246,8 @@ def descend(
                     after = float(attempt.after[0])
             if moved:
                 at = new
-                for end in known:
-                    if _is_near(at, end):
-                        return end, True
+                if trails is not None and (end := trails.meet(at)) is not None:
+                    return end, True
             else:
                 ended = small or -slope <= max(LEVEL * at.value, floor)
                 stuck = after > STUCK
@@ -265,10 +305,6 @@ def _is_within(share: float, step: Floats, z: Floats) -> bool:
     """Return whether no coordinate of a step is more than a share of where it leads."""
     pairs = zip(step.tolist(), z.tolist(), strict=True)
     return all(abs(s) <= share * (abs(x) + 1e-3) for s, x in pairs)
-
-
-def _is_near(at: Point, end: Point) -> bool:
-    return at.value <= _NEARLY_AS_LOW * end.value and _is_within(_NEAR, at.z - end.z, end.z)
 
 
 def _next(lam: float, *, better: bool) -> float:

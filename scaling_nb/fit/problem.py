@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -32,6 +33,10 @@ class Problem:
         T.
     lower, upper : ndarray, shape (n_free,)
         The box of z.
+    linear : ndarray of bool, shape (n_free,)
+        Free coordinates that move nothing but what the loss is linear in.
+    is_free : bool
+        Whether all coordinates move, so that θ = z.
     """
 
     surface: Surface
@@ -41,18 +46,14 @@ class Problem:
     mixing: Floats
     lower: Floats
     upper: Floats
+    linear: NDArray[np.bool_] = field(init=False)
+    is_free: bool = field(init=False)
 
-    @property
-    def linear(self) -> NDArray[np.bool_]:
-        """Free coordinates that move nothing but what the loss is linear in, shape (n_free,)."""
+    def __post_init__(self) -> None:
         bent = np.ones(len(self.origin), dtype=bool)
         bent[list(self.surface.linear)] = False
-        return np.asarray(~self.mixing[bent].any(axis=0))
-
-    @property
-    def is_free(self) -> bool:
-        """Whether all coordinates move, so that θ = z."""
-        return len(self.lower) == len(self.origin)
+        object.__setattr__(self, "linear", ~self.mixing[bent].any(axis=0))
+        object.__setattr__(self, "is_free", len(self.lower) == len(self.origin))
 
     def theta(self, z: Floats) -> Floats:
         """Return solver coordinates of the law for free coordinates z."""
@@ -62,9 +63,9 @@ class Problem:
 
     def free(self, theta: Floats) -> Floats:
         """Return the free coordinates nearest to θ, inside the box."""
-        count = self.mixing.sum(axis=0)
-        z = (theta - self.origin) @ self.mixing / count
-        return np.asarray(np.clip(z, self.lower, self.upper))
+        if not self.is_free:
+            theta = (theta - self.origin) @ self.mixing / self.mixing.sum(axis=0)
+        return np.asarray(np.clip(theta, self.lower, self.upper))
 
 
 def make_problem(
@@ -195,6 +196,18 @@ def project(problem: Problem, z: Floats, trust: Floats, linear: NDArray[np.bool_
     out = z.copy()
     out[:, linear] = coefficients(gram, moment)
     return out
+
+
+@cache
+def lattice(low: tuple[float, ...], high: tuple[float, ...], points: int) -> Floats:
+    """Return places that are evenly spaced in their logarithms, (points^n_axes, n_axes).
+
+    Most fits have the same, and making them takes longer than what they are for.
+    """
+    axes = [np.geomspace(lo, hi, points) for lo, hi in zip(low, high, strict=True)]
+    places = np.stack([a.ravel() for a in np.meshgrid(*axes, indexing="ij")], axis=1)
+    places.setflags(write=False)
+    return places
 
 
 class Fibres(NamedTuple):

@@ -15,7 +15,15 @@ from ..records import RunTable
 from .descent import refine
 from .newton import Solution, minimise
 from .objective import Objective
-from .problem import Problem, coefficients, coefficients_of, fibres_at, make_problem, values
+from .problem import (
+    Problem,
+    coefficients,
+    coefficients_of,
+    fibres_at,
+    lattice,
+    make_problem,
+    values,
+)
 
 Floats = NDArray[np.float64]
 _SUBSAMPLE = 4000
@@ -170,10 +178,10 @@ def _lattice_starts(problem: Problem, weight: Floats) -> Floats:
         return np.empty((0, len(problem.lower)))
     low = np.maximum(problem.lower[bent], _USUAL[0])
     high = np.minimum(problem.upper[bent], _USUAL[1])
-    axes = [np.geomspace(lo, hi, _LATTICE) for lo, hi in zip(low, high, strict=True)]
+    exponents = lattice(tuple(low.tolist()), tuple(high.tolist()), _LATTICE)
     shape = (_LATTICE,) * len(bent)
-    z = np.zeros((int(np.prod(shape)), len(problem.lower)))
-    z[:, bent] = np.stack([a.ravel() for a in np.meshgrid(*axes, indexing="ij")], axis=1)
+    z = np.zeros((len(exponents), len(problem.lower)))
+    z[:, bent] = exponents
     linear, loss, objective = problem.linear, problem.observed, problem.objective
     fibres = fibres_at(problem, z, linear)
     gram, moment = fibres.normal(weight / loss**2)

@@ -11,7 +11,7 @@ from noisy_runs import LAW, problem
 
 from scaling_nb.fit import descent
 from scaling_nb.fit.boxed_step import damped_step
-from scaling_nb.fit.descent import Point, descend, refine
+from scaling_nb.fit.descent import Point, Trails, descend, refine
 from scaling_nb.fit.detour import relax, stiffen
 from scaling_nb.fit.newton import minimise
 from scaling_nb.fit.problem import evaluate
@@ -55,11 +55,31 @@ def test_a_start_alone_ends_where_a_batch_of_one_does(seed, floor, objective, he
 
 def test_a_start_near_a_known_minimum_is_given_up_for_it():
     made, start, weight = problem()
-    end, _ = descend(made, start[0], weight)
-    again, converged = descend(made, end.z * 1.2, weight, known=[end])
+    trails = Trails()
+    end, _ = descend(made, start[0], weight, trails=trails)
+    assert trails.close(end)
+    again, converged = descend(made, end.z * 1.2, weight, trails=trails)
     assert again is end
     assert converged
+    assert not trails.close(again)
     assert len(refine(made, np.stack([start[0], end.z * 1.2, end.z * 0.9]), weight).z) == 1
+
+
+def test_a_start_that_comes_by_where_another_passed_ends_where_that_did():
+    made, start, weight = problem()
+    trails, far = Trails(), Point(made, start[0] * 1.3, weight)
+    assert trails.meet(far) is None
+    end, _ = descend(made, start[0], weight, trails=trails)
+    trails.close(end)
+    assert trails.meet(Point(made, far.z * 0.995, weight)) is end
+    assert trails.meet(Point(made, far.z * 0.95, weight)) is None
+    # As near, but too high to come from there.
+    lower = Point(made, far.z, weight)
+    lower.value *= 0.5
+    other = Trails()
+    other.meet(lower)
+    other.close(end)
+    assert other.meet(far) is None
 
 
 def test_bounds_are_met_and_left_again():
