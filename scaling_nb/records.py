@@ -12,6 +12,7 @@ import math
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -132,6 +133,11 @@ class RunTable:
         object.__setattr__(self, "included", counts)
         # A fit reads some columns a dozen times.
         object.__setattr__(self, "_counted", dict(frozen) if counts.all() else {})
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The read-only view of the columns does not pickle.
+        columns = dict(self.columns)
+        return partial(type(self), columns=columns, notes=self.notes, unit=self.unit), ()
 
     @classmethod
     def from_runs(cls, runs: Iterable[Run], *, unit: str = TOKENS) -> Self:

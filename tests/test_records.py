@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 import warnings
 
 import numpy as np
@@ -44,6 +45,16 @@ def test_exclusion_is_undoable_and_survives_export(tmp_path):
     again = RunTable.from_csv(tmp_path / "runs.csv")
     assert again.exclusions == {"a": "diverged, says Ann"}
     assert again.restore("a").to_frame().equals(table.to_frame())
+
+
+def test_a_table_goes_to_another_process_whole():
+    table = RunTable.from_frame(frame(run_id=["a", "b"]), unit="images").exclude("a", reason="odd")
+    again = pickle.loads(pickle.dumps(table))
+    assert again.to_frame().equals(table.to_frame())
+    assert (again.unit, again.notes, again.exclusions) == ("images", table.notes, {"a": "odd"})
+    assert again.data_hash == table.data_hash
+    with pytest.raises(TypeError):
+        again.columns["N"] = table.N
 
 
 def test_an_unknown_run_cannot_be_excluded():
