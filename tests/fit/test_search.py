@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from referee import needs_referee, table
+from hard_problems import random_law, random_starts, subset
+from referee import needs_referee
 
 from scaling_nb import ChinchillaLaw
 from scaling_nb.errors import FitError
@@ -20,41 +21,14 @@ TABLES = (
 )  # fmt: skip
 
 
-def subset(rng: np.random.Generator, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return N, D and losses of some runs of a table, drawn anew, a part of them spoiled."""
-    runs = table(name)
-    rows = rng.integers(0, len(runs), rng.integers(12, len(runs) + 1))
-    loss = np.array(runs.L[rows])
-    if rng.random() < 0.4:
-        spoiled = rng.integers(0, len(loss), max(1, len(loss) // 10))
-        loss[spoiled] *= rng.uniform(1.5, 6.0, len(spoiled))
-    return runs.N[rows], runs.D[rows], loss
-
-
-def random_law(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return N, D and losses of a law nobody published, with little or much noise."""
-    k = int(rng.integers(8, 200))
-    n = 10 ** rng.uniform(6, 6 + rng.uniform(0.5, 4), k)
-    d = n * 10 ** rng.uniform(0, rng.uniform(0.5, 3), k)
-    alpha, beta = rng.uniform(0.05, 1.2, 2)
-    loss = (
-        rng.choice([0.0, 0.5, 1.7])
-        + rng.uniform(0.1, 3) * (n / np.exp(np.log(n).mean())) ** -alpha
-        + rng.uniform(0.1, 3) * (d / np.exp(np.log(d).mean())) ** -beta
-    )
-    return n, d, loss * np.exp(10 ** rng.uniform(-4, -0.5) * rng.standard_normal(k))
-
-
 def excess(case, objective: str, rng: np.random.Generator, n_starts: int) -> tuple[float, bool]:
     """Return how far our optimum lies above the best of random starts, and whether it converged."""
     n, d, loss = case
     weight = np.ones(len(loss))
     goal = Objective(objective)
     ours = solve(LAW, {"N": n, "D": d}, loss, goal, constraints=Constraints(), weight=weight)
-    exponents = np.exp(rng.uniform(np.log(0.006), np.log(2.9), (2, n_starts)))
-    scales = 2.0 * np.exp(rng.uniform(-6, 2, (2, n_starts)))
-    starts = np.column_stack([rng.uniform(0, loss.min(), n_starts), *scales, *exponents])
-    best = np.nanmin(minimise(ours.problem, ours.problem.free(starts), weight).value)
+    starts = random_starts(ours.problem, rng, n_starts)
+    best = np.nanmin(minimise(ours.problem, starts, weight).value)
     return float(ours.value[0] / best - 1.0), ours.converged
 
 
