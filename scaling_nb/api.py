@@ -23,6 +23,7 @@ from .errors import FitError, ScalingWarning, SweepError
 from .events import Noted
 from .executors import Executor
 from .fit import Allocation, IsoFlopFit, LawFit, fit_isoflop, fit_law
+from .plain_text import PlainText
 from .plan import SweepPlan, plan_sweep
 from .records import RunTable
 from .store import RunStore
@@ -38,7 +39,7 @@ Curves = Mapping[str, tuple[NDArray[np.int64], NDArray[np.float32]]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
+class Result(PlainText):
     """What a sweep answers: how big, how much data, which loss, each with its interval.
 
     Attributes

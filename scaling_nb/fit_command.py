@@ -10,8 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from .errors import FitError, RunsError
 from .fit import Allocation, Backtest, IsoFlopFit, LawFit, backtest, fit_isoflop, fit_law
+from .fit.allocate import beyond
 from .flops import CONVENTIONS
 from .laws import ChinchillaLaw, DataConstrainedLaw, KaplanLaw, Law, PowerLaw
 from .records import RunTable
@@ -35,11 +38,13 @@ _OPTIONS = (
     (r"\bunit='(\w+)'", r"--unit \1"),
     (r"runs\.exclude\(ids, reason=[^)]*\)", "--exclude RUN_ID"),
     (r"runs\.with_convention\(['\"](\w+)['\"]\)", r"--convention \1"),
+    (r"runs\.where\((\w+)=\[[^\]]*\]\)", r"keep the rows of one \1 in the CSV"),
     (r"\bobjective='([\w-]+)'", r"--objective \1"),
     (r"\bflops='(\w+)'", r"--flops \1"),
     (r"\bmax_tokens\b", "--max-tokens"),
     (r"\b(use|Use|prefer) fit_law(, which needs none)?", r"\1 Approach 3"),
     (r"\bfit_law\b", "Approach 3"),
+    (r"fit_isoflop\(runs\)\.predict\(C\)", "what Approach 2 says with --law chinchilla"),
     (r"\b(Fit|fit|use|Use) DataConstrainedLaw", r"\1 --law data-constrained"),
     (r"\b(Fit|fit|use|Use) ChinchillaLaw", r"\1 --law chinchilla"),
     (r"\b(Fit|fit|use|Use) PowerLaw", r"\1 --law power-law"),
@@ -139,10 +144,15 @@ def run(options: argparse.Namespace) -> int:
     if law.answers_allocation:
         answers = _answers(fit, isoflop, options)
         table = _table(fit, answers)
+        if options.max_tokens or options.inference_tokens:
+            print("Compute-optimal, with as many tokens as it takes and none to serve:\n")
         print(fit.chinchilla_table(format="markdown"))
     else:
         table = _losses(fit, options.target)
         print(table.to_string(index=False))
+        far = {str(note) for c in table["C"] for note in beyond(float(c), fit.scope)}
+        for text in sorted(far):
+            print(f"! {in_options(text)}")
     if options.out:
         _write(options, runs, fit, isoflop, table, tested)
     return 0
@@ -254,8 +264,12 @@ def _losses(fit: LawFit, targets: Sequence[float] | None) -> pd.DataFrame:
 
     from .fit.table import decades
 
-    compute = list(targets or decades(fit.scope))
-    return pd.DataFrame({"C": compute, "loss": fit.predict(C=compute)})
+    compute = np.asarray(targets or decades(fit.scope), float)
+    low, high = fit.predict_interval(C=compute)
+    columns = {"C": compute, "loss": fit.predict(C=compute), "loss_low": low, "loss_high": high}
+    if fit.scope is not None:
+        columns["extrapolation"] = compute / fit.scope.C[1]
+    return pd.DataFrame(columns)
 
 
 def _write(

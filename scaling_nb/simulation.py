@@ -182,7 +182,7 @@ def simulate(
     Raises
     ------
     PlanError
-        If a bare law comes without `params`, or the noise is negative.
+        If a bare law comes without all of its `params`, or the noise is negative.
     """
     if noise < 0 or trunk_noise < 0 or seeds < 1:
         raise PlanError("noise and trunk_noise must be >= 0, and seeds >= 1.")
@@ -217,12 +217,13 @@ def simulate(
 
 def _losses(law: Law | Predicts, params: Mapping[str, float] | None, n: Array, d: Array) -> Array:
     if isinstance(law, Law):
-        if params is None:
+        given = {} if params is None else params
+        if lacking := [name for name in law.param_names if name not in given]:
             raise PlanError(
-                f"{law.name} alone has no numbers. Pass params={{...}} with "
-                f"{', '.join(law.param_names)}, or a fitted or published law."
+                f"{law.name} alone has no numbers for {', '.join(lacking)}. Pass params={{...}} "
+                f"with {', '.join(law.param_names)}, or a fitted or published law."
             )
-        return law.predict(params, n, d)
+        return law.predict(given, n, d)
     return np.asarray(law.predict(n, d), float)
 
 

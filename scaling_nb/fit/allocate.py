@@ -53,6 +53,11 @@ class Question:
                 object.__setattr__(self, name, positive(name, getattr(self, name)))
         if self.inference_tokens != 0:
             positive("inference_tokens", self.inference_tokens)
+        if self.max_epochs is not None and self.max_tokens is None:
+            raise FitError(
+                "max_epochs limits how often max_tokens are repeated. Give max_tokens, the unique "
+                "tokens there are, as well."
+            )
         asked = [
             name
             for name in ("max_tokens", "inference_tokens", "n_params", "n_tokens")
@@ -258,8 +263,11 @@ def _near_answer(
 ) -> Interval:
     """Return the range of N within a share of the answer's loss: of the best, if that is asked.
 
-    With few unique tokens, at the same compute: with the loss that repeats leave.
+    With few unique tokens, at the same compute: with the loss that repeats leave. With tokens to
+    serve, within a share of the lifetime compute, at the same loss.
     """
+    if question.inference_tokens:
+        return _near_least_lifetime(law, params, question, flops, point)
     cap = question.max_tokens
     if cap is None or point["n_tokens"] <= cap:
         return near_optimal(law, params, question.compute, question.within, flops)
@@ -282,6 +290,22 @@ def _near_answer(
         last = int(np.argmin(inside)) if not inside.all() else len(steps)
         edges.append(float(np.exp(middle + direction * (steps[last - 1] if last else 0.0))))
     return edges[0], edges[1]
+
+
+def _near_least_lifetime(
+    law: Law,
+    params: Mapping[str, float],
+    question: Question,
+    flops: FlopModel,
+    point: Mapping[str, float],
+) -> Interval:
+    """Return the range of N that reaches the answer's loss for nearly the least lifetime FLOP."""
+    log_n = np.log(point["n_params"]) + np.linspace(-7.0, 7.0, 20_001)
+    excess = np.log(law.excess(params, point["loss"]))
+    n, d = np.exp(log_n), np.exp(log_tokens_for(law.frontier(params), excess, log_n))
+    total = flops.compute(n, d) + 2.0 * n * question.inference_tokens
+    inside = n[total <= (1.0 + question.within) * np.nanmin(total)]
+    return float(inside[0]), float(inside[-1])
 
 
 def percentile_interval(values: Floats, level: float) -> Interval:

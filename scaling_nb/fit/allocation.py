@@ -8,11 +8,14 @@ from html import escape
 
 import numpy as np
 
+from ..plain_text import PlainText
 from ..records import TOKENS
 from .held_out import HeldOut
 from .notes import FitWarning
 
 Interval = tuple[float, float]
+_TRIFLE = 1e-4
+"""Share of the loss below which giving it up is not worth a word."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +32,7 @@ class Scope:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Allocation:
+class Allocation(PlainText):
     """How to spend a compute budget.
 
     Attributes
@@ -45,9 +48,11 @@ class Allocation:
     intervals : mapping of str to (low, high)
         Bootstrap interval at ``level`` of each of the four answers; empty without a bootstrap.
     near_optimal : (low, high), parameters
-        Sizes whose loss at the same compute is within ``within`` of the best.
+        Sizes whose loss at the compute that was asked for is within ``within`` of the best; with
+        ``inference_tokens``, sizes that reach the loss with a lifetime compute within it of the
+        least.
     within : float
-        Relative loss that ``near_optimal`` allows.
+        Share of the loss, or of the lifetime compute, that ``near_optimal`` allows.
     extrapolation : float
         Compute over the largest compute among the runs; NaN where there were none.
     loss_given_up : float
@@ -130,9 +135,16 @@ def _remarks(answer: Allocation) -> list[str]:
     """Return what puts the numbers in perspective, a line each."""
     lines = []
     if np.isfinite(answer.within):
+        best = "least lifetime FLOP" if answer.inference_tokens else "best loss"
         lines.append(
-            f"within {100 * answer.within:g} % of best loss: N from {answer.near_optimal[0]:.3g} "
+            f"within {100 * answer.within:g} % of {best}: N from {answer.near_optimal[0]:.3g} "
             f"to {answer.near_optimal[1]:.3g}"
+        )
+    if answer.loss_given_up > _TRIFLE * answer.loss:
+        lines.append(
+            f"gives up {answer.loss_given_up:.3g} in loss against the best N for this C; spends "
+            f"{answer.deadweight_compute:.3g} FLOP "
+            f"({answer.deadweight_compute / answer.compute:.0%}) more than its loss needs"
         )
     if answer.extrapolates:
         lines.append(f"extrapolating {answer.extrapolation:.3g} times beyond the largest run")
@@ -142,8 +154,8 @@ def _remarks(answer: Allocation) -> list[str]:
         )
     if (tested := answer.held_out) is not None:
         lines.append(
-            f"back-test: the largest budget, hidden ({tested.extrapolation:.3g} times further), "
-            f"was predicted within {100 * tested.rmse:.2g} %"
+            f"back-test: {tested.hidden}, hidden ({tested.extrapolation:.3g} times further), "
+            f"predicted within {100 * tested.rmse:.2g} %"
         )
     return lines
 

@@ -7,12 +7,13 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from ..errors import TooFewRunsError
+from ..errors import FitError, TooFewRunsError
 from ..laws import Law
+from ..plain_text import PlainText
 from ..records import RunTable
-from .held_out import HeldOut, hidden_runs, reach_of
+from .held_out import LARGEST, HeldOut, hide_largest
 from .parametric import as_table, fit_law
 from .result import LawFit
 from .search import gather
@@ -21,10 +22,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Floats = NDArray[np.float64]
+_EACH = ("weights", "variances")
+"""Options of :func:`fit_law` with one value for each run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Backtest:
+class Backtest(PlainText):
     """How well the smaller budgets predict the largest.
 
     Attributes
@@ -39,6 +42,8 @@ class Backtest:
         Runs at or above it were hidden.
     extrapolation : float
         Largest hidden compute over the largest compute that was fitted.
+    hidden : str
+        What was hidden, in words.
     """
 
     fit: LawFit
@@ -47,6 +52,7 @@ class Backtest:
     predicted: Floats
     threshold: float
     extrapolation: float
+    hidden: str = LARGEST
 
     @property
     def log_errors(self) -> Floats:
@@ -73,6 +79,7 @@ class Backtest:
             extrapolation=self.extrapolation,
             rmse=self.rmse,
             bias=self.bias,
+            hidden=self.hidden,
         )
 
     def __str__(self) -> str:
@@ -107,23 +114,27 @@ def backtest(
     n_budgets : int
         How many of the largest budgets to hide.
     **options
-        Of :func:`fit_law`; the default is no bootstrap.
+        Of :func:`fit_law`; the default is no bootstrap. Weights and variances are of all runs.
 
     Raises
     ------
     TooFewRunsError
         If what is left cannot be fitted.
+    FitError
+        If `n_budgets` is less than one.
     """
     table = as_table(runs)
-    hide, threshold = hidden_runs(table, n_budgets)
-    reach = reach_of(table, hide)
+    if n_budgets < 1:
+        raise FitError(f"n_budgets is {n_budgets}, but a back-test hides one budget or more.")
+    hide, threshold, what, reach = hide_largest(table, n_budgets)
     if reach is None:
         raise TooFewRunsError(
             "every run is of the largest budget, so nothing is left to fit. Add smaller budgets."
         )
     ids = np.array(table.run_ids, dtype=object)
     train = table.exclude(list(ids[hide]), reason="hidden for the back-test")
-    fit = fit_law(train, law, **{"bootstrap": 0, **options})
+    each = {name: _kept(options[name], ~hide) for name in _EACH if options.get(name) is not None}
+    fit = fit_law(train, law, **{"bootstrap": 0, **options, **each})
     inputs = {n: values[hide] for n, values in gather(fit.law, table).items()}
     return Backtest(
         fit=fit,
@@ -132,4 +143,11 @@ def backtest(
         predicted=np.asarray(fit.law.loss(fit.params, inputs), dtype=float),
         threshold=threshold,
         extrapolation=reach,
+        hidden=what,
     )
+
+
+def _kept(values: ArrayLike, keep: NDArray[np.bool_]) -> ArrayLike:
+    """Return an option that has one value for each run, for the runs that stay."""
+    array = np.asarray(values)
+    return array[keep] if array.shape == keep.shape else values

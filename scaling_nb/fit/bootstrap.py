@@ -38,11 +38,14 @@ class Resampled:
         ``"runs"``, ``"groups"`` or ``"linearised"``.
     at_bound : float
         Share of resamples that ended on a bound where the fit itself did not.
+    on_bound : ndarray, shape (n_free,)
+        The same of each free coordinate.
     """
 
     params: Floats
     how: str
     at_bound: float
+    on_bound: Floats
 
 
 def resampling_groups(table: RunTable, by: str) -> NDArray[np.intp] | None:
@@ -220,7 +223,10 @@ def resample(
     if n_samples * n_runs > LINEARISED_ABOVE:
         draws = linearised(problem, starts[0], weight, groups, n_samples, rng)
         return Resampled(
-            params=problem.surface.to_params(problem.theta(draws)), how="linearised", at_bound=0.0
+            params=problem.surface.to_params(problem.theta(draws)),
+            how="linearised",
+            at_bound=0.0,
+            on_bound=np.zeros(draws.shape[1]),
         )
     blocks = []
     block = max(1, _BLOCK // n_runs)
@@ -237,4 +243,5 @@ def resample(
         params=problem.surface.to_params(problem.theta(z)),
         how="runs" if groups is None else "groups",
         at_bound=float(np.mean((on & ~started).any(axis=1))),
+        on_bound=(on & ~started).mean(axis=0),
     )

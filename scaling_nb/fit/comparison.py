@@ -13,6 +13,7 @@ from ..curves import Curve
 from ..errors import FitError
 from ..flops import CONVENTIONS, Convention
 from ..laws import ChinchillaLaw, Law
+from ..plain_text import PlainText
 from ..records import RunTable
 from .allocation import Allocation
 from .envelope import fit_envelope
@@ -24,7 +25,10 @@ from .parametric import as_table, fit_law
 if TYPE_CHECKING:
     import pandas as pd
 
-_ABOUT_SCHEDULES = frozenset({"undecayed_schedule", "unknown_schedule", "mixed_schedules"})
+_ABOUT_RUNS = frozenset(
+    {"undecayed_schedule", "unknown_schedule", "mixed_schedules", "mixed_conventions"}
+)
+"""Warnings that make approaches differ, and so are told."""
 _NAN = (float("nan"), float("nan"))
 
 
@@ -63,7 +67,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
+class Comparison(PlainText):
     """Every approach under every counting convention, at one compute.
 
     Attributes
@@ -186,7 +190,9 @@ def _countings(table: RunTable) -> Iterator[tuple[str, RunTable]]:
     """Yield the table as it is, then under each other convention that every run records."""
     recorded = {c: table.column(f"n_{c}") for c in CONVENTIONS}
     same = [c for c, n in recorded.items() if np.array_equal(n, table.N)]
-    yield (same[0] if same else "given"), table
+    told = {str(c) for c in table.columns.get("convention", ())} - {"", "nan", "None"}
+    named = "mixed" if len(told) > 1 else next(iter(told), "given")
+    yield (same[0] if same else named), table
     seen = [table.N]
     for convention, n in recorded.items():
         if np.isfinite(n).all() and not any(np.array_equal(n, other) for other in seen):
@@ -243,6 +249,8 @@ def _row(entry: Entry) -> dict[str, Any]:
         row[name] = getattr(answer, name) if answer else np.nan
         ends = answer.intervals.get(name, _NAN) if answer else _NAN
         row[f"{name}_low"], row[f"{name}_high"] = ends
+    tested = answer.held_out if answer else None
+    row["backtest_error"] = tested.rmse if tested else np.nan
     return row | {"status": entry.status, "message": entry.message}
 
 
@@ -261,5 +269,5 @@ def _sentences(comparison: Comparison) -> Iterator[str]:
         if entry.status == "failed":
             yield f"{entry.method}, N as {entry.convention}: {entry.message}"
         for note in entry.warnings:
-            if note.code in _ABOUT_SCHEDULES:
+            if note.code in _ABOUT_RUNS:
                 yield f"{entry.method}, N as {entry.convention}: {note}"

@@ -14,6 +14,9 @@ from ..errors import FitError
 Floats = NDArray[np.float64]
 _DECAYS = np.linspace(0.05, 1.0, 39)
 _GOOD_ENOUGH = 0.02
+_TYPICAL = (1e6, 1e9)
+_GROWS = 30.0
+"""Growth of k(N) between these sizes beyond which it must be FLOP per token."""
 
 
 def positive(name: str, value: Any) -> float:
@@ -161,6 +164,11 @@ def as_flops(
         from the runs' own C.
     learn : callable or None
         How to learn it; None where there are no runs.
+
+    Raises
+    ------
+    FitError
+        If it names none, or a callable grows with N as FLOP per token do.
     """
     if isinstance(value, FlopModel):
         return value
@@ -176,7 +184,15 @@ def as_flops(
             "or a function of N that returns k."
         )
     if callable(value):
-        return FlopModel(label="own count", function=value)
+        model = FlopModel(label="own count", function=value)
+        small, large = model.per_param_token(_TYPICAL)
+        if not 0 < large < _GROWS * small:
+            raise FitError(
+                f"flops returns {small:.3g} at N = {_TYPICAL[0]:.0e} and {large:.3g} at N = "
+                f"{_TYPICAL[1]:.0e}. It must return k(N) in C = k(N)·N·D, which is near 6: divide "
+                "FLOP per token by N."
+            )
+        return model
     if not value > 0:
         raise FitError(f"flops={value}, but k in C = k·N·D must be positive.")
     return FlopModel(label=f"{value:g} N·D", constant=float(value))

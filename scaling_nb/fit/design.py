@@ -29,6 +29,8 @@ _COPIED_SHARE = 0.05
 _SHORT = 0.8
 _OFF_6ND = 0.1
 _MOST_NAMED = 5
+_SLICE = 3
+"""Sizes that make an IsoFLOP slice."""
 
 
 def require_enough(law: Law, table: RunTable, constraints: Constraints) -> None:
@@ -48,6 +50,11 @@ def require_enough(law: Law, table: RunTable, constraints: Constraints) -> None:
         )
     if both := [n for n in constraints.shared if n in constraints.fixed]:
         raise FitError(f"{', '.join(both)} is both fixed and shared. Fix it or share it.")
+    if len({known[n].exponent for n in constraints.shared}) > 1:
+        raise FitError(
+            f"{' and '.join(constraints.shared)} cannot share one value: only exponents are alike. "
+            "Share those, such as ('alpha', 'beta')."
+        )
     for name, value in constraints.fixed.items():
         if not (np.isfinite(value) and known[name].low <= value <= known[name].high):
             raise FitError(
@@ -208,6 +215,8 @@ def check_design(law: Law, table: RunTable, flops: FlopModel = SIX_ND) -> Iterat
         yield from _brackets(table)
         if flops == SIX_ND:
             yield from _compute(table)
+    if law.inputs == ("C",):
+        yield from _off_frontier(table)
     if not isinstance(law, DataConstrainedLaw):
         yield from _repeats(table)
 
@@ -276,7 +285,9 @@ def _mixtures(table: RunTable) -> Iterator[FitWarning]:
         yield FitWarning(
             code="mixed_conventions",
             message=f"The runs count N by different conventions ({', '.join(named or used)}).",
-            remedy="Bring them to one: runs.with_convention('total'), or fit each by itself.",
+            remedy="Bring them to one: runs.with_convention('total')."
+            if len(used) > 1 and not pure
+            else f"Fit each by itself: runs.where(convention=['{named[0]}']).",
         )
 
 
@@ -351,6 +362,23 @@ def _brackets(table: RunTable) -> Iterator[FitWarning]:
                 "largest": float(sizes[-1]),
                 "side": -1.0 if low else 1.0,
             },
+        )
+
+
+def _off_frontier(table: RunTable) -> Iterator[FitWarning]:
+    """Warn where a law of C alone is given the whole of IsoFLOP slices."""
+    budgets, n = budgets_of(table), table.N
+    slices = [np.unique(n[budgets == c]) for c in np.unique(budgets[np.isfinite(budgets)])]
+    wide = sum(len(sizes) >= _SLICE for sizes in slices)
+    if wide:
+        yield FitWarning(
+            code="not_the_frontier",
+            message=f"{counted(wide, 'budget')} of {len(slices)} {'has' if wide == 1 else 'have'} "
+            "runs of several sizes, and a law of C alone passes between them: its loss is that of "
+            "a middling size, above what the best reaches.",
+            remedy="For the loss of the best size use fit_isoflop(runs).predict(C), or leave only "
+            "the best run of each budget.",
+            values={"budgets": float(wide)},
         )
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import counted
 from ..laws import Law
 from .notes import FitWarning
 from .profile import Profile
@@ -23,6 +24,8 @@ SINGULAR = 1e13
 WIDE_EXPONENT = 0.5
 """Width of the 90 % interval of a, whose whole range is 0 to 1, at which it says nothing."""
 WIDE_RATIO = 30.0
+VAGUE_EXPONENT = 3.0
+"""Ratio of the ends of the 90 % interval of a single exponent at which it says nothing."""
 AT_BOUND_SHARE = 0.05
 STEEP = 1.5
 """Exponent beyond which a term vanishes so fast that only the smallest runs speak of it."""
@@ -51,12 +54,18 @@ class Evidence:
         Objective of the second-best local minimum over the best; inf where there is one only.
     at_bound_share : float
         Of resamples on a bound.
+    often_at_bound : tuple of str
+        Parameters that a good part of these are on a bound of.
     exponent : ndarray or None
         Sample of a: the bootstrap's, or the normal approximation's.
     log_n_star : ndarray or None
         The same, of ln N* at the largest compute among the runs.
     resampled : bool
         Whether both are of the bootstrap.
+    free : mapping of str to ndarray
+        The same of each free parameter, inside its bounds; of scales, of "ln A".
+    floor_above : (float, int)
+        An E that is held, and how many losses are not above it.
     """
 
     n_runs: int
@@ -68,9 +77,12 @@ class Evidence:
     converged: bool
     rival: float
     at_bound_share: float = 0.0
+    often_at_bound: tuple[str, ...] = ()
     exponent: Floats | None = None
     log_n_star: Floats | None = None
     resampled: bool = True
+    free: Mapping[str, Floats] = field(default_factory=dict)
+    floor_above: tuple[float, int] = (np.nan, 0)
 
 
 def scaled_condition(gauss_newton: Floats, held: NDArray[np.bool_]) -> float:
@@ -162,6 +174,18 @@ def _findings(e: Evidence, law: Law) -> Iterator[tuple[FittedStatus, FitWarning]
                 remedy="At some budgets add runs with other D/N: a few smaller and larger models.",
             ),
         )
+    held, below = e.floor_above
+    if below:
+        yield (
+            "ill_conditioned",
+            FitWarning(
+                code="floor_above_losses",
+                message=f"E is held at {held:g}, but {counted(below, 'run')} of {e.n_runs} "
+                f"{'has' if below == 1 else 'have'} a loss no higher, which the law cannot reach.",
+                remedy="Hold E at a lower value, or leave it free.",
+                values={"E": held, "runs": float(below)},
+            ),
+        )
     for name, value in e.bounds.items():
         yield "at_bound", _bound_note(name, value)
     for name, value in e.steep.items():
@@ -206,7 +230,7 @@ def _findings(e: Evidence, law: Law) -> Iterator[tuple[FittedStatus, FitWarning]
                 values={"ratio": e.rival},
             ),
         )
-    yield from _sample_findings(e)
+    yield from _sample_findings(e, law)
 
 
 def _middle(sample: Floats) -> Floats:
@@ -215,32 +239,49 @@ def _middle(sample: Floats) -> Floats:
     return np.asarray(np.interp(at, np.arange(len(sample)), np.sort(sample)))
 
 
-def _sample_findings(e: Evidence) -> Iterator[tuple[FittedStatus, FitWarning]]:
+def _sample_findings(e: Evidence, law: Law) -> Iterator[tuple[FittedStatus, FitWarning]]:
     if not e.bounds and e.at_bound_share > AT_BOUND_SHARE:
+        yield "ill_conditioned", _resamples_at_bound(e)
+    if e.resampled and (groups := _groups(e)) is not None:
+        name, peaks = groups
         yield (
             "ill_conditioned",
             FitWarning(
-                code="resamples_at_bound",
-                message=f"{100 * e.at_bound_share:.0f} % of the resamples "
-                f"{'end' if e.resampled else 'would end'} on a bound (E = 0 or an extreme "
-                "exponent).",
-                remedy="Add larger budgets, or hold E with fixed={'E': ...}.",
-                values={"share": e.at_bound_share},
+                code="bimodal_bootstrap",
+                message=f"The resamples fall into separate groups, with {name} near "
+                f"{' and '.join(f'{p:.3g}' for p in peaks)}: a few runs decide between them.",
+                remedy="Look at influential runs, and add runs at the smallest and largest "
+                "budgets.",
             ),
         )
-    if e.exponent is not None:
-        peaks = modes(e.exponent) if e.resampled else []
-        if len(peaks) > 1:
+    if not law.answers_allocation and len(e.free.get("alpha", ())):
+        low, high = _middle(e.free["alpha"])
+        if high > VAGUE_EXPONENT * low:
+            yield (
+                "not_identified",
+                FitWarning(
+                    code="exponent_says_nothing",
+                    message=f"The 90 % interval of the exponent alpha is {low:.2f} to {high:.2f}: "
+                    f"the runs do not say how the loss falls with {law.inputs[0]}.",
+                    remedy=f"Add runs over a wider range of {law.inputs[0]}, or hold E with "
+                    "fixed={'E': ...}.",
+                    values={"low": float(low), "high": float(high)},
+                ),
+            )
+    if len(e.free.get("ln R_D_star", ())):
+        low, high = np.exp(_middle(e.free["ln R_D_star"]))
+        if high > WIDE_RATIO * low:
             yield (
                 "ill_conditioned",
                 FitWarning(
-                    code="bimodal_bootstrap",
-                    message="The resamples fall into separate groups, with a near "
-                    f"{' and '.join(f'{p:.2f}' for p in peaks)}: a few runs decide between them.",
-                    remedy="Look at influential runs, and add runs at the smallest and largest "
-                    "budgets.",
+                    code="repeats_say_nothing",
+                    message=f"The 90 % interval of R_D* is {low:.2g} to {high:.2g}: the runs do "
+                    "not say what repeated data are worth.",
+                    remedy="Add runs of many more epochs, or hold R_D_star with fixed=.",
+                    values={"low": float(low), "high": float(high)},
                 ),
             )
+    if e.exponent is not None:
         low, high = _middle(e.exponent)
         if high - low > WIDE_EXPONENT:
             yield (
@@ -272,6 +313,34 @@ def _sample_findings(e: Evidence) -> Iterator[tuple[FittedStatus, FitWarning]]:
             )
 
 
+def _resamples_at_bound(e: Evidence) -> FitWarning:
+    of = f"a bound of {', '.join(e.often_at_bound)}" if e.often_at_bound else "a bound"
+    if "E" in e.often_at_bound:
+        remedy = "Add larger budgets, or hold E with fixed={'E': ...}."
+    elif any(name.startswith("R_") for name in e.often_at_bound):
+        remedy = "Add runs of many more epochs, or hold it with fixed=."
+    else:
+        remedy = "Widen the ranges of N and D, look for outliers, or hold it with fixed=."
+    return FitWarning(
+        code="resamples_at_bound",
+        message=f"{100 * e.at_bound_share:.0f} % of the resamples "
+        f"{'end' if e.resampled else 'would end'} on {of}.",
+        remedy=remedy,
+        values={"share": e.at_bound_share},
+    )
+
+
+def _groups(e: Evidence) -> tuple[str, list[float]] | None:
+    """Return the first of a and the free parameters whose resamples fall into groups, and where."""
+    named = {} if e.exponent is None else {"a": e.exponent}
+    for name, sample in {**named, **e.free}.items():
+        peaks = modes(sample)
+        if len(peaks) > 1:
+            scale = name.removeprefix("ln ")
+            return scale, peaks if scale == name else np.exp(peaks).tolist()
+    return None
+
+
 def _bound_note(name: str, value: float) -> FitWarning:
     if name == "E":
         return FitWarning(
@@ -287,6 +356,14 @@ def _bound_note(name: str, value: float) -> FitWarning:
             message=f"The scale {name} ended at 0: the runs show no effect of "
             f"{'N' if name == 'A' else 'D'}.",
             remedy=f"Widen the range of {'N' if name == 'A' else 'D'}.",
+            values={name: value},
+        )
+    if name.startswith("R_"):
+        return FitWarning(
+            code="at_bound",
+            message=f"{name} ended on its bound {value:.3g}: the runs do not say what repeated "
+            "data are worth.",
+            remedy="Add runs of many more epochs, or hold it with fixed=.",
             values={name: value},
         )
     return FitWarning(

@@ -7,8 +7,9 @@ where every point of a curve is the loss of a schedule that had decayed by then.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,20 +17,27 @@ from scipy.optimize import isotonic_regression
 
 from ..curves import Curve
 from ..errors import FitError, TooFewRunsError
+from ..plain_text import PlainText
 from ..records import RunTable
 from .allocation import Allocation, Scope
+from .held_out import HeldOut
 from .isoflop_notes import IsoFlopStatus, wide_exponent
 from .notes import FitWarning
+from .parametric import as_table
 from .trend import Array, Trend, Trends, fit_loss_trend, fit_trend
 from .trend_answers import FlopsPerToken, answer_from_trends
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _GRID = 300
 _MIN_POINTS = 10
 _MIN_SIZES = 3
+_HIDDEN = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class EnvelopeFit:
+class EnvelopeFit(PlainText):
     """Approach 1: the envelope, and the power laws along its bracketed part.
 
     Attributes
@@ -41,9 +49,11 @@ class EnvelopeFit:
     trends : Trends
         N*(C), D*(C), L*(C).
     status : str
-        ``converged``, or ``ill_conditioned`` where fewer than four sizes are ever best or the
-        exponent's interval says nothing.
+        ``converged``, or ``ill_conditioned`` where fewer than four sizes are ever best, the
+        exponent's interval says nothing, or curves had not decayed.
     warnings : tuple of FitWarning
+    held_out : HeldOut or None
+        How well the envelope at smaller compute predicts its last fifth, in ln C.
     level : float
     """
 
@@ -57,6 +67,7 @@ class EnvelopeFit:
     scope: Scope = field(repr=False)
     status: IsoFlopStatus
     warnings: tuple[FitWarning, ...]
+    held_out: HeldOut | None = None
     level: float = 0.9
 
     @property
@@ -87,8 +98,13 @@ class EnvelopeFit:
         return self.trends.loss.at(compute)
 
     def allocate(self, compute: float) -> Allocation:
-        """Divide `compute`, FLOP: N* from its power law, D* = C / (FLOP per token at N*)."""
-        return answer_from_trends(compute, self.trends, self.flops_per_token, scope=self.scope)
+        """Divide `compute`, FLOP: N* from its power law, D* = C / (FLOP per token at N*).
+
+        The fit's doubts are among the answer's notes.
+        """
+        found = answer_from_trends(compute, self.trends, self.flops_per_token, scope=self.scope)
+        notes = (*self.warnings, *found.notes)
+        return replace(found, held_out=self.held_out, notes=notes)
 
     def _repr_html_(self) -> str:
         told = str(self).split("\n! ")[0].split("\n")
@@ -101,10 +117,11 @@ class EnvelopeFit:
 
     def __str__(self) -> str:
         lo, hi = self.intervals["exponent_N"]
+        ends = f"  ({self.level:.0%}: {lo:.3f} to {hi:.3f})" if np.isfinite(lo + hi) else ""
         return "\n".join(
             [
                 f"Approach 1 (lower envelope): {self.status}, {self.n_sizes} sizes on it",
-                f"  N* ∝ C^a, a = {self.exponent_N:.3f}  ({self.level:.0%}: {lo:.3f} to {hi:.3f})",
+                f"  N* ∝ C^a, a = {self.exponent_N:.3f}{ends}",
                 *(f"! {note}" for note in self.warnings),
             ]
         )
@@ -124,7 +141,7 @@ class _Bundle:
 
 
 def fit_envelope(
-    runs: RunTable | Sequence[Curve],
+    runs: RunTable | pd.DataFrame | Sequence[Curve],
     *,
     bootstrap: int = 200,
     level: float = 0.9,
@@ -138,7 +155,7 @@ def fit_envelope(
 
     Parameters
     ----------
-    runs : RunTable or sequence of Curve
+    runs : RunTable, DataFrame or sequence of Curve
         A table is read as curves where one trunk (same N, seed and group) has a run at several D:
         each is then the end of a decayed schedule, unless the column ``schedule`` says constant.
     bootstrap : int
@@ -160,10 +177,13 @@ def fit_envelope(
     ----------
     Hoffmann et al. 2022, §3.1.
     """
-    curves = curves_of_trunks(runs) if isinstance(runs, RunTable) else list(runs)
-    warnings = _check_schedules(curves, accept_undecayed)
-    if isinstance(runs, RunTable):
-        warnings += _unknown_schedules(runs)
+    if isinstance(runs, Sequence):
+        curves, unknown = list(runs), []
+    else:
+        table = as_table(runs)
+        curves, unknown = curves_of_trunks(table), _unknown_schedules(table)
+    undecayed = _check_schedules(curves, accept_undecayed)
+    warnings = [*undecayed, *unknown]
     bundle = _bundle(curves)
     everything = np.ones(len(curves))
     rows, best, loss = _envelope(bundle, everything)
@@ -201,9 +221,31 @@ def fit_envelope(
         trends=trends,
         flops_per_token=per_token,
         scope=_scope(curves),
-        status="ill_conditioned" if n_sizes <= _MIN_SIZES or vague else "converged",
+        status="ill_conditioned" if n_sizes <= _MIN_SIZES or vague or undecayed else "converged",
         warnings=tuple(warnings),
+        held_out=_hold_out(compute, loss),
         level=level,
+    )
+
+
+def _hold_out(compute: Array, loss: Array) -> HeldOut | None:
+    """Predict the last fifth of the envelope, in ln C, from the rest."""
+    log_c = np.log(compute)
+    threshold = log_c[0] + (1.0 - _HIDDEN) * (log_c[-1] - log_c[0])
+    hide = log_c >= threshold
+    if np.count_nonzero(~hide) < _MIN_POINTS:
+        return None
+    seen = np.ones((1, int((~hide).sum())), dtype=bool)
+    trend = _loss_trend(log_c[None, ~hide], loss[None, ~hide], seen, 0.9)
+    error = np.log(loss[hide] / trend.at(compute[hide]))
+    return HeldOut(
+        n_runs=int((~hide).sum()),
+        n_hidden=int(hide.sum()),
+        threshold=float(np.exp(threshold)),
+        extrapolation=float(compute[-1] / compute[~hide].max()),
+        rmse=float(np.sqrt(np.mean(error**2))),
+        bias=float(error.mean()),
+        hidden="the last fifth of the envelope",
     )
 
 

@@ -15,7 +15,15 @@ from .bootstrap import Resampled
 from .boxed_step import active_set
 from .compute import FlopModel
 from .design import check_design, is_collinear
-from .diagnose import STEEP, Evidence, FittedStatus, describe_floor, judge, scaled_condition
+from .diagnose import (
+    AT_BOUND_SHARE,
+    STEEP,
+    Evidence,
+    FittedStatus,
+    describe_floor,
+    judge,
+    scaled_condition,
+)
 from .frontier import optimum as optimal_split
 from .influence import describe_drivers, find_drivers
 from .notes import FitWarning
@@ -59,8 +67,9 @@ def examine(
     predicted = problem.surface.loss(problem.theta(optimum.z[:1]))[0]
     two = law.answers_allocation
     counted = optimum.weight > 0
-    sample, share = _sample(optimum, drawn, predicted, at_bound)
-    columns = dict(zip(law.param_names, sample.T, strict=True)) if two and len(sample) else None
+    sample, share, on_bound = _sample(optimum, drawn, predicted, at_bound)
+    columns = dict(zip(law.param_names, sample.T, strict=True)) if len(sample) else None
+    split = None if columns is None or not two else columns
     evidence = Evidence(
         n_runs=int(counted.sum()),
         n_free=len(best),
@@ -71,8 +80,11 @@ def examine(
         converged=optimum.converged,
         rival=float(optimum.value[1] / optimum.value[0]) if _has_rival(optimum) else np.inf,
         at_bound_share=share,
-        exponent=None if columns is None else _exponents(law, columns),
-        log_n_star=None if columns is None else _log_n_star(law, table, columns, flops),
+        often_at_bound=_often(law, optimum, on_bound),
+        exponent=None if split is None else _exponents(law, split),
+        log_n_star=None if split is None else _log_n_star(law, table, split, flops),
+        free={} if columns is None else _free(law, optimum, columns),
+        floor_above=_floor_above(optimum),
         resampled=drawn is not None,
     )
     status, notes = judge(evidence, law)
@@ -122,20 +134,21 @@ def _has_rival(optimum: Optimum) -> bool:
 
 def _sample(
     optimum: Optimum, drawn: Resampled | None, predicted: Floats, at_bound: NDArray[np.bool_]
-) -> tuple[Floats, float]:
-    """Return a sample of the parameters, and the share of it on a bound.
+) -> tuple[Floats, float, Floats]:
+    """Return a sample of the parameters, the share of it on a bound, and of each free coordinate.
 
     The bootstrap's, else a cheap stand-in for it; an empty one where the runs are too few.
     """
     if drawn is not None:
-        return drawn.params, drawn.at_bound
+        return drawn.params, drawn.at_bound, drawn.on_bound
     problem = optimum.problem
     if np.count_nonzero(optimum.weight) <= optimum.z.shape[1]:
-        return np.empty((0, len(problem.origin))), 0.0
+        return np.empty((0, len(problem.origin))), 0.0, np.zeros(optimum.z.shape[1])
     draws = _stand_in(optimum, predicted, ~at_bound)
     beyond = (draws < problem.lower) | (draws > problem.upper)
     inside = np.clip(draws, problem.lower, problem.upper)
-    return problem.surface.to_params(problem.theta(inside)), float(beyond.any(axis=1).mean())
+    params = problem.surface.to_params(problem.theta(inside))
+    return params, float(beyond.any(axis=1).mean()), beyond.mean(axis=0)
 
 
 def _stand_in(optimum: Optimum, predicted: Floats, free: NDArray[np.bool_]) -> Floats:
@@ -157,6 +170,32 @@ def _stand_in(optimum: Optimum, predicted: Floats, free: NDArray[np.bool_]) -> F
 def _normal(n: int) -> Floats:
     """Return the same draws every time: seeding a generator takes longer than all else here."""
     return np.random.RandomState(0).standard_normal((_STAND_IN, n))
+
+
+def _often(law: Law, optimum: Optimum, share: Floats) -> tuple[str, ...]:
+    """Return the parameters that are on a bound in more than a few of the resamples."""
+    often = optimum.problem.mixing @ (share > 0.5 * AT_BOUND_SHARE) > 0
+    return tuple(name for name, yes in zip(law.param_names, often, strict=True) if yes)
+
+
+def _free(law: Law, optimum: Optimum, columns: Mapping[str, Floats]) -> dict[str, Floats]:
+    """Return the sample of each free parameter inside its bounds; of scales, of "ln A"."""
+    inside = {}
+    for parameter, row in zip(law.parameters, optimum.problem.mixing, strict=True):
+        values = columns[parameter.name]
+        if row.any():
+            values = values[(values > parameter.low) & (values < parameter.high)]
+            linear = parameter.exponent or parameter.name == "E"
+            name = parameter.name if linear else f"ln {parameter.name}"
+            inside[name] = values if linear else np.log(values)
+    return inside
+
+
+def _floor_above(optimum: Optimum) -> tuple[float, int]:
+    """Return an E that is held, and how many losses it leaves below it; NaN where it is free."""
+    held = optimum.constraints.fixed.get("E", np.nan)
+    below = (optimum.problem.observed <= held) & (optimum.weight > 0)
+    return float(held), int(below.sum())
 
 
 def _exponents(law: Law, columns: Mapping[str, Floats]) -> Floats:
@@ -189,8 +228,8 @@ def _profiles(
         profiles["E"] = floor
         if "E" not in bounds:
             notes += describe_floor(floor, float(problem.observed.min()))
-    if {"alpha", "beta"} <= set(names):
-        i, j = names.index("alpha"), names.index("beta")
+    if law.split is not None:
+        i, j = map(names.index, law.split)
         free_i, free_j = np.flatnonzero(problem.mixing[i]), np.flatnonzero(problem.mixing[j])
         if len(free_i) and len(free_j) and free_i[0] != free_j[0]:
             profiles["exponent_N"] = profile_exponent(problem, best, optimum.weight, i, j, unit)

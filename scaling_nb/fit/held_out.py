@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,8 @@ from .search import gather, solve
 Floats = NDArray[np.float64]
 _TOP_SHARE = 0.2
 _MOST_RUNS = 20_000
+LARGEST = "the largest budget"
+_TOP = "the fifth of the runs with the most compute"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +38,8 @@ class HeldOut:
         Root mean square of ln L - ln L̂: the typical relative error.
     bias : float
         Mean of ln L - ln L̂; positive where the law promised too much.
+    hidden : str
+        What was hidden, in words.
     """
 
     n_runs: int
@@ -43,6 +48,7 @@ class HeldOut:
     extrapolation: float
     rmse: float
     bias: float
+    hidden: str = LARGEST
 
     def __str__(self) -> str:
         return (
@@ -52,29 +58,45 @@ class HeldOut:
         )
 
 
-def hidden_runs(table: RunTable, n_budgets: int = 1) -> tuple[NDArray[np.bool_], float]:
-    """Return which runs a back-test hides, shape (n_runs,), and the compute from which it does.
+class Hidden(NamedTuple):
+    """What a back-test hides.
 
-    The `n_budgets` largest planned budgets where runs have budgets, else the top fifth of runs
-    by compute for each.
+    Attributes
+    ----------
+    rows : ndarray of bool, shape (n_runs,)
+    threshold : float, FLOP
+        Runs at or above it are hidden.
+    what : str
+        The same in words.
+    reach : float or None
+        Largest hidden compute over the largest that is left; None if either is none.
     """
+
+    rows: NDArray[np.bool_]
+    threshold: float
+    what: str
+    reach: float | None
+
+
+def hide_largest(table: RunTable, n_budgets: int = 1) -> Hidden:
+    """Hide the `n_budgets` largest planned budgets, and runs of none that spent as much.
+
+    Where runs have no budgets, the top fifth of them by compute, for each.
+    """
+    compute = np.where(np.isfinite(table.C), table.C, 6.0 * table.N * table.D)
     budgets = np.asarray(table.column("budget"), dtype=float)
     distinct = np.unique(budgets[np.isfinite(budgets)])
-    if np.isfinite(budgets).all() and len(distinct) > n_budgets:
+    if len(distinct) > n_budgets:
         threshold = float(distinct[-n_budgets])
-        return budgets >= threshold, threshold
-    compute = 6.0 * table.N * table.D
-    share = max(1, round(_TOP_SHARE * len(compute) * n_budgets))
-    threshold = float(np.sort(compute)[-min(share, len(compute))])
-    return compute >= threshold, threshold
-
-
-def reach_of(table: RunTable, hide: NDArray[np.bool_]) -> float | None:
-    """Return the largest hidden compute over the largest that is left; None if either is none."""
-    if hide.all() or not hide.any():
-        return None
-    compute = np.where(np.isfinite(table.C), table.C, 6.0 * table.N * table.D)
-    return float(compute[hide].max() / compute[~hide].max())
+        rows = np.where(np.isfinite(budgets), budgets, compute) >= threshold
+        what = LARGEST if n_budgets == 1 else f"the {n_budgets} largest budgets"
+    else:
+        share = max(1, round(_TOP_SHARE * len(compute) * n_budgets))
+        threshold = float(np.sort(compute)[-min(share, len(compute))])
+        rows, what = compute >= threshold, _TOP
+    whole = rows.all() or not rows.any()
+    reach = None if whole else float(compute[rows].max() / compute[~rows].max())
+    return Hidden(np.asarray(rows), threshold, what, reach)
 
 
 def hold_out(
@@ -83,8 +105,7 @@ def hold_out(
     """Back-test a fit as it was made; None where the smaller budgets cannot be fitted."""
     if len(table) > _MOST_RUNS:
         return None
-    hide, threshold = hidden_runs(table)
-    reach = reach_of(table, hide)
+    hide, threshold, what, reach = hide_largest(table)
     if reach is None:
         return None
     try:
@@ -107,4 +128,5 @@ def hold_out(
         extrapolation=reach,
         rmse=float(np.sqrt(np.mean(error**2))),
         bias=float(np.mean(error)),
+        hidden=what,
     )

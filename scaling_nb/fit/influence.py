@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from .problem import Problem, evaluate
 
 Floats = NDArray[np.float64]
 
-_MOST_REMOVED = 5
+_REMOVED = (1, 2, 5)
 _LARGE_SHIFT = 3.0
 _SMALL_MOVE = 0.02
 
@@ -41,6 +42,14 @@ class Drivers:
     shift: float
 
 
+class _Group(NamedTuple):
+    """Runs whose leaving moves coordinate i of θ up (side 1) or down (-1)."""
+
+    i: int
+    side: float
+    rows: NDArray[np.intp]
+
+
 def influence(problem: Problem, z: Floats, weight: Floats) -> Floats:
     """Return the first-order move of each free coordinate when a run leaves, (n_runs, n_free).
 
@@ -64,8 +73,9 @@ def find_drivers(
 ) -> list[Drivers]:
     """Return, for each exponent, the few runs that move it most, refitted without them.
 
-    Candidates come from the infinitesimal jackknife, taken as a group of one, two or five that
-    push the same way; the move is from an actual refit.
+    Candidates are the one, two or five runs that by the infinitesimal jackknife push furthest the
+    same way; and one, with those that push furthest once it is gone, and again: where several
+    hide each other one look misses them. The moves are from actual refits.
 
     Parameters
     ----------
@@ -74,42 +84,54 @@ def find_drivers(
     names : sequence of str
         Parameters in the order of θ; only exponents are looked at.
     """
-    few = [k for k in (1, 2, _MOST_REMOVED) if k <= len(problem.observed) // 8]
-    if not few:
+    few = [k for k in _REMOVED if k <= len(problem.observed) // 8]
+    moving = [
+        i
+        for i, name in enumerate(names)
+        if name.startswith(("alpha", "beta")) and problem.mixing[i].any()
+    ]
+    if not few or not moving:
         return []
     moves = influence(problem, minima[0], weight) @ problem.mixing.T
-    theta = problem.theta(minima[:1])[0]
-    usual = np.sqrt(np.sum(moves**2, axis=0))
-    jobs = []
-    for i, name in enumerate(names):
-        if name.startswith(("alpha", "beta")) and problem.mixing[i].any():
-            order = np.argsort(moves[:, i], kind="stable")
-            jobs += [(i, name, order[:k]) for k in few] + [(i, name, order[-k:]) for k in few]
-    if not jobs:
-        return []
-    weights = np.tile(weight, (len(jobs), 1))
-    for row, (_, _, gone) in enumerate(jobs):
-        weights[row, gone] = 0.0
-    z, _ = refit(problem, minima, weights)
-    moved = problem.theta(z)
+    theta, usual = problem.theta(minima[:1])[0], np.linalg.norm(moves, axis=0)
+    groups = [
+        _Group(i, side, _furthest(side * moves[:, i], weight, k))
+        for i in moving
+        for side in (-1.0, 1.0)
+        for k in few
+    ]
     found: dict[str, Drivers] = {}
-    for row, (i, name, gone) in enumerate(jobs):
-        left = influence(problem, z[row], weights[row]) @ problem.mixing[i]
-        # Without the runs the parameter may sit on a bound, where it has no error of its own.
-        error = float(np.sqrt(np.sum(left**2))) or float(usual[i])
-        shift = abs(moved[row, i] - theta[i]) / max(error, 1e-9 * abs(float(theta[i])))
-        # Five runs may always move more than one: a group must beat a single run clearly.
-        share = shift / np.sqrt(len(gone))
-        best = found.get(name)
-        if best is None or share > best.shift / np.sqrt(len(best.rows)):
-            found[name] = Drivers(
-                name=name,
-                rows=np.sort(gone),
-                before=float(theta[i]),
-                after=float(moved[row, i]),
-                shift=float(shift),
-            )
+    followed = False
+    while groups:
+        weights = np.tile(weight, (len(groups), 1))
+        for row, group in enumerate(groups):
+            weights[row, group.rows] = 0.0
+        z, _ = refit(problem, minima, weights)
+        further: list[_Group] = []
+        for (i, side, rows), at, w in zip(groups, z, weights, strict=True):
+            left = influence(problem, at, w) @ problem.mixing[i]
+            moved = float(problem.theta(at[None])[0, i])
+            # Without the runs the parameter may sit on a bound, where it has no error of its own.
+            error = float(np.linalg.norm(left)) or float(usual[i])
+            shift = abs(moved - theta[i]) / max(error, 1e-9 * abs(float(theta[i])))
+            # Five runs may always move more than one: a group must beat a single run clearly.
+            best = found.get(names[i])
+            if best is None or shift**2 / len(rows) > best.shift**2 / len(best.rows):
+                found[names[i]] = Drivers(
+                    name=names[i], rows=np.sort(rows), before=float(theta[i]), after=moved,
+                    shift=float(shift),
+                )  # fmt: skip
+            more = [k - len(rows) for k in few if k > len(rows)]
+            if more and (followed or len(rows) == 1):
+                rows = np.concatenate([rows, _furthest(side * left, w, more[0])])
+                further.append(_Group(i, side, rows))
+        groups, followed = further, True
     return list(found.values())
+
+
+def _furthest(push: Floats, weight: Floats, k: int) -> NDArray[np.intp]:
+    """Return the k runs that count and push most."""
+    return np.argsort(np.where(weight > 0, -push, np.inf), kind="stable")[:k]
 
 
 def describe_drivers(drivers: Sequence[Drivers], ids: Sequence[str]) -> Iterator[FitWarning]:

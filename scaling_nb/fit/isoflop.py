@@ -16,9 +16,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import FitError, counted
+from ..plain_text import PlainText
 from ..records import RunTable
 from .allocation import Allocation, Scope
 from .design import usable
+from .held_out import HeldOut
 from .isoflop_notes import (
     DOUBTS_OF_ANSWER,
     IsoFlopBias,
@@ -45,7 +47,7 @@ _NONE = (np.empty(0), np.empty(0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class IsoFlopFit:
+class IsoFlopFit(PlainText):
     """Approach 2: the minima, the power laws through them, and what is wrong with them.
 
     Attributes
@@ -67,6 +69,9 @@ class IsoFlopFit:
         Each a sentence with cause and remedy.
     bias : IsoFlopBias or None
         Approach 2's own error; None where the parametric surface cannot be fitted.
+    held_out : HeldOut or None
+        How well the smaller budgets' optima predict the loss of the largest one's; None with
+        fewer than three optima.
     level : float
         Two-sided coverage of every interval.
     """
@@ -79,6 +84,7 @@ class IsoFlopFit:
     status: IsoFlopStatus
     warnings: tuple[FitWarning, ...]
     bias: IsoFlopBias | None = None
+    held_out: HeldOut | None = None
     level: float = 0.9
 
     @property
@@ -143,7 +149,7 @@ class IsoFlopFit:
             compute, trends, self.flops_per_token, scope=self.scope, factor=factor, within=within
         )
         doubts = [note for note in self.warnings if note.code in DOUBTS_OF_ANSWER]
-        return replace(found, notes=(*doubts, *found.notes))
+        return replace(found, held_out=self.held_out, notes=(*doubts, *found.notes))
 
     def _require_trends(self) -> Trends:
         if self.trends is None:
@@ -179,18 +185,20 @@ class IsoFlopFit:
         lines = [f"Approach 2 (IsoFLOP parabolas): {self.status}, {counted(len(self.runs), 'run')}"]
         for name, symbol in (("exponent_N", "N* ∝ C^a, a"), ("exponent_D", "D* ∝ C^b, b")):
             if name in self.intervals:
-                lo, hi = self.intervals[name]
-                value = getattr(self, name)
-                lines.append(f"  {symbol} = {value:.3f}  ({self.level:.0%}: {lo:.3f} to {hi:.3f})")
+                lines.append(f"  {symbol} = {getattr(self, name):.3f}{self._between(name)}")
         for m in self.minima:
             found = f"N* {m.n_params_text}, loss {m.loss:.4g}"
             lines.append(f"  C {m.budget:.3g}: {found if m.status == 'optimum' else m.status}")
         return "\n".join([*lines, *(f"! {note}" for note in self.warnings)])
 
+    def _between(self, name: str) -> str:
+        """Return an interval in brackets; nothing where there is none."""
+        lo, hi = self.intervals.get(name, (np.nan, np.nan))
+        return f"  ({self.level:.0%}: {lo:.3f} to {hi:.3f})" if np.isfinite(lo + hi) else ""
+
     def __repr__(self) -> str:
-        lo, hi = self.intervals.get("exponent_N", (np.nan, np.nan))
         return (
-            f"<IsoFlopFit a={self.exponent_N:.3f} ({lo:.3f} to {hi:.3f}); {self.status}, "
+            f"<IsoFlopFit a={self.exponent_N:.3f}{self._between('exponent_N')}; {self.status}, "
             f"{len(self.optima)} of {len(self.minima)} budgets with an optimum>"
         )
 
@@ -304,6 +312,7 @@ def fit_isoflop(
         status=status,
         warnings=(*about_runs, *notes),
         bias=estimated_bias,
+        held_out=_hold_out(optimal, vertices) if len(optimal) > 2 else None,
         level=level,
     )
 
@@ -317,6 +326,25 @@ def _with_compute(runs: RunTable) -> RunTable:
         return runs
     filled = np.where(known, compute, 6.0 * columns["N"].astype(float) * columns["D"].astype(float))
     return replace(runs, columns={**columns, "C": filled})
+
+
+def _hold_out(
+    optimal: Sequence[Parabola], vertices: Mapping[float, tuple[Array, Array]]
+) -> HeldOut:
+    """Predict the loss at the largest budget's optimum from the other optima."""
+    *seen, hidden = optimal
+    found = {budget: (n[:1], loss[:1]) for budget, (n, loss) in vertices.items()}
+    budget, before = (f.slice.budget for f in (hidden, seen[-1]))
+    loss = float(found[budget][1][0])
+    error = float(np.log(loss / _fit_trends(seen, found, 0.9).loss.at(budget)))
+    return HeldOut(
+        n_runs=sum(len(f.slice.rows) for f in seen),
+        n_hidden=len(hidden.slice.rows),
+        threshold=budget,
+        extrapolation=budget / before,
+        rmse=abs(error),
+        bias=error,
+    )
 
 
 def _fit_trends(

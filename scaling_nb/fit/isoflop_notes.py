@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from ..errors import FitError
+from ..errors import FitError, counted
 from ..laws import ChinchillaLaw
 from ..records import RunTable
 from .design import check_design
@@ -208,9 +208,11 @@ def judge(
     if trends is None:
         few = FitWarning(
             code="too_few_optima",
-            message=f"{n} of {len(minima)} budgets {'has' if n == 1 else 'have'} an optimum, and "
-            "a power law needs two: there is no N*(C).",
-            remedy="Bracket the minimum at more budgets, or use fit_law on all runs.",
+            message=f"{n} of {counted(len(minima), 'budget')} {'has' if n == 1 else 'have'} an "
+            "optimum, and a power law needs two: there is no N*(C).",
+            remedy="Bracket the minimum at more budgets, or use fit_law on all runs."
+            if len(minima) > 1
+            else "Add runs at two or more other budgets, each 3 to 10 times apart.",
             values={"optima": n, "budgets": len(minima)},
         )
         return "not_identified", (*notes, few)
@@ -259,7 +261,8 @@ def _bias_notes(bias: IsoFlopBias | None, trends: Trends) -> Iterator[FitWarning
     yield FitWarning(
         code="parabola_bias",
         message="Approach 2 is biased on this grid (wide, off-centre, or alpha unlike beta): on "
-        f"the fitted surface without noise its N* is up to {worst:.2f} times the true one and its "
+        f"the fitted surface without noise its N* is {'up to' if worst > 1 else 'as low as'} "
+        f"{worst:.2f} times the true one and its "
         f"exponent {bias.exponent_N:+.3f} off.",
         remedy="Narrow the window, centre the grid, or prefer fit_law.",
         values={"n_params_factor": worst, "exponent_N": bias.exponent_N},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -13,9 +13,10 @@ from numpy.typing import ArrayLike, NDArray
 from ..errors import FitError, UnknownLawError
 from ..flops import Convention
 from ..laws.published import FRONTIERS, SURFACES, PublishedFrontier, PublishedSurface
+from ..plain_text import PlainText
 from .allocation import Allocation
 from .notes import FitWarning
-from .result import LawFit
+from .result import LawFit, TableFormat
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,7 +25,7 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FrontierFit:
+class FrontierFit(PlainText):
     """N*(C) and D*(C) as a power law and C = 6·N·D, without a loss: all that some papers give.
 
     Attributes
@@ -87,6 +88,15 @@ class FrontierFit:
             lifetime_compute=float(compute),
             notes=self.warnings,
         )
+
+    def chinchilla_table(
+        self, budgets: Sequence[float] | None = None, *, format: TableFormat = "frame"
+    ) -> Any:
+        """Return N* and D* by budget, 1e18 to 1e26 FLOP unless told otherwise; no loss is known."""
+        from .table import chinchilla_table, decades
+
+        asked = decades(None) if budgets is None else budgets
+        return chinchilla_table([self.allocate(c) for c in asked], format=format)
 
     def __str__(self) -> str:
         lo, hi = self.exponent_N_interval

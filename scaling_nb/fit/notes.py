@@ -32,7 +32,7 @@ class FitWarning:
     values: Mapping[str, float] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        return f"{self.message} {self.remedy}"
+        return f"{self.message} {self.remedy}".rstrip()
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready mapping."""

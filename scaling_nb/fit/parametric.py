@@ -78,7 +78,8 @@ def fit_law(
     variances : array_like, shape (n_runs,)
         Variance of each run's residual; turned into weights 1/variance of mean one.
     flops : FlopModel, "6ND", "counted", float or callable
-        How answers turn N and D into C.
+        How answers turn N and D into C = k·N·D: a number is k, a callable takes N and returns
+        k(N), and ``"counted"`` learns k(N) from the runs' own C.
     level : float
         Of the intervals.
 
@@ -100,7 +101,7 @@ def fit_law(
     >>> fit = snb.fit_law(runs)  # doctest: +SKIP
     >>> fit.allocate(1e22)  # doctest: +SKIP
     """
-    law = ChinchillaLaw() if law is None else law
+    law = _checked(law, bootstrap, level)
     table, left_out = usable(as_table(runs))
     goal = Objective(objective, delta)
     constraints = Constraints(fixed=dict(fixed or {}), shared=tuple(shared))
@@ -151,6 +152,22 @@ def fit_law(
         profiles=report.profiles,
         held_out=hold_out(law, table, goal, constraints, weight) if bootstrap else None,
     )
+
+
+def _checked(law: Any, bootstrap: int, level: float) -> Law:
+    """Return the law to fit, once the options that only show later make sense."""
+    if bootstrap < 0:
+        raise FitError(f"bootstrap is {bootstrap}, but must be 0 (no intervals) or more.")
+    if not 0.0 < level < 1.0:
+        raise FitError(f"level is {level!r}, but is a probability between 0 and 1, such as 0.9.")
+    if law is None:
+        return ChinchillaLaw()
+    if not isinstance(law, Law):
+        name = law.__name__ if isinstance(law, type) else repr(law)
+        raise FitError(
+            f"law is {name}, but must be a law such as scaling_nb.ChinchillaLaw(), with brackets."
+        )
+    return law
 
 
 def as_table(runs: RunTable | pd.DataFrame) -> RunTable:

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import FitError, counted
-from ..laws import Constraints, Law
+from ..laws import Constraints, Law, PowerLaw
+from ..plain_text import PlainText
 from ..records import TOKENS, RunTable
 from .allocate import Question, answer, percentile_interval
 from .allocation import Allocation, Interval, Scope
@@ -44,7 +45,7 @@ _DOUBTS: Mapping[str, str] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class LawFit:
+class LawFit(PlainText):
     """A law with numbers.
 
     Attributes
@@ -167,6 +168,30 @@ class LawFit:
         loss = self.law.predict(self.params, N, D, C=C, unique_tokens=unique_tokens)
         return float(loss) if loss.ndim == 0 else loss
 
+    def predict_interval(
+        self,
+        N: ArrayLike | None = None,
+        D: ArrayLike | None = None,
+        *,
+        C: ArrayLike | None = None,
+        unique_tokens: ArrayLike | None = None,
+    ) -> tuple[Any, Any]:
+        """Return the ends of the bootstrap interval of :meth:`predict`, at ``level``.
+
+        Of the law, not of a single run, which scatters about it. NaN without a bootstrap.
+        """
+        given = (None if x is None else np.asarray(x, float) for x in (N, D, C, unique_tokens))
+        n, d, c, unique = given
+        shape = np.broadcast_shapes(*(x.shape for x in (n, d, c, unique) if x is not None))
+        if self.samples is None:
+            return (np.full(shape, np.nan)[()],) * 2
+        columns = self.samples.T.reshape(*self.samples.T.shape, *(1,) * len(shape))
+        params = dict(zip(self.law.param_names, columns, strict=True))
+        loss = self.law.predict(params, n, d, C=c, unique_tokens=unique)
+        edges = [0.5 * (1 - self.level), 0.5 * (1 + self.level)]
+        low, high = np.quantile(loss, edges, axis=0)
+        return low[()], high[()]
+
     def residuals(self) -> Floats:
         """Return ln L - ln L̂ of the runs that count, shape (n_runs,).
 
@@ -211,8 +236,8 @@ class LawFit:
         within : float
             Relative loss for the range of nearly optimal sizes.
         flops : FlopModel, "6ND", "counted", float or callable
-            How N and D make C; ``"counted"`` learns k(N) from the runs' own C. Default: the
-            fit's own.
+            How N and D make C = k·N·D: k, a callable that returns k(N), or ``"counted"``, which
+            learns k(N) from the runs' own C. Default: the fit's own.
 
         Returns
         -------
@@ -237,6 +262,8 @@ class LawFit:
         )
         found = answer(self.law, self.rows, question, model, scope=self.scope, level=self.level)
         found = replace(found, held_out=self.held_out)
+        if self.status == "published":
+            return replace(found, notes=(*self.warnings, *found.notes))
         if self.status not in _DOUBTS:
             return found
         doubt = FitWarning(
@@ -264,8 +291,7 @@ class LawFit:
         FitError
             If the loss is not above the irreducible loss.
         """
-        n, d = reach(self.law, self.params, loss, self.flops)
-        compute = float(self.flops.compute(n, d))
+        compute = float(self._least_compute(self.params, loss))
         if not np.isfinite(compute):
             raise FitError(
                 f"no compute reaches a loss of {loss:g}: the fitted irreducible loss is "
@@ -276,13 +302,19 @@ class LawFit:
     def flops_to_reach_interval(self, loss: float) -> Interval:
         """Return the bootstrap interval of :meth:`flops_to_reach`; inf where E exceeds `loss`."""
         columns = dict(zip(self.law.param_names, self.rows[1:].T, strict=True))
-        n, d = reach(self.law, columns, loss, self.flops)
-        compute = np.nan_to_num(self.flops.compute(n, d), nan=np.inf)
+        compute = np.nan_to_num(self._least_compute(columns, loss), nan=np.inf)
         edges = [0.5 * (1 - self.level), 0.5 * (1 + self.level)]
         if not len(compute):
             return np.nan, np.nan
         low, high = np.quantile(compute, edges, method="nearest")
         return float(low), float(high)
+
+    def _least_compute(self, params: Mapping[str, Any], loss: float) -> Any:
+        """Return the least compute that reaches `loss`; NaN where none does."""
+        if isinstance(self.law, PowerLaw) and self.law.x == "C":
+            return self.law.reach(params, loss)
+        n, d = reach(self.law, params, loss, self.flops)
+        return self.flops.compute(n, d)
 
     def iso_loss(self, loss: float, n_params: ArrayLike) -> Floats:
         """Return the tokens D that reach `loss` at each size; inf where none do."""

@@ -24,7 +24,11 @@ _HEADS = {
 
 
 def allocation_frame(answers: Sequence[Allocation]) -> pd.DataFrame:
-    """Return one row a budget; ``*_low`` and ``*_high`` are the ends of the intervals."""
+    """Return one row a budget; ``*_low`` and ``*_high`` are the ends of the intervals.
+
+    ``extrapolation`` is the budget over the largest run's, ``backtest_error`` the typical relative
+    error of the largest budget's losses where the smaller predict them.
+    """
     rows: list[dict[str, float]] = []
     for item in answers:
         row = {"C": item.compute}
@@ -34,6 +38,8 @@ def allocation_frame(answers: Sequence[Allocation]) -> pd.DataFrame:
                 row[f"{name}_low"], row[f"{name}_high"] = item.intervals[name]
         row["near_optimal_low"], row["near_optimal_high"] = item.near_optimal
         row["extrapolation"] = item.extrapolation
+        if item.held_out is not None:
+            row["backtest_error"] = item.held_out.rmse
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -48,7 +54,10 @@ def decades(scope: Scope | None) -> list[float]:
 
 
 def chinchilla_table(answers: Sequence[Allocation], *, format: str = "frame") -> Any:
-    """Return the answers as a DataFrame, or as markdown or LaTeX text."""
+    """Return the answers as a DataFrame, or as markdown or LaTeX text.
+
+    The text has how far each budget extrapolates, and beneath it the back-test, where there are.
+    """
     if format == "frame":
         return allocation_frame(answers)
     if format not in ("markdown", "latex"):
@@ -57,13 +66,21 @@ def chinchilla_table(answers: Sequence[Allocation], *, format: str = "frame") ->
     cells = [[_cell(item.compute, None, latex), *_answers(item, latex)] for item in answers]
     unit = answers[0].unit if answers else TOKENS
     heads = [pair[latex].format(unit=unit) for pair in _HEADS.values()]
+    if any(np.isfinite(item.extrapolation) for item in answers):
+        heads.append("times the largest run")
+        for line, item in zip(cells, answers, strict=True):
+            line.append(_number(item.extrapolation, latex))
+    tested = next((item.held_out for item in answers if item.held_out is not None), None)
     if not latex:
         lines = [heads, ["---:"] * len(heads), *cells]
-        return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        return text if tested is None else f"{text}\n\n{tested}"
     body = " \\\\\n".join(" & ".join(line) for line in cells)
+    foot = str(tested).replace("%", "\\%")
+    below = f"\\multicolumn{{{len(heads)}}}{{l}}{{\\footnotesize {foot}}} \\\\\n" if tested else ""
     return (
         f"\\begin{{tabular}}{{{'r' * len(heads)}}}\n\\hline\n{' & '.join(heads)} \\\\\n\\hline\n"
-        f"{body} \\\\\n\\hline\n\\end{{tabular}}"
+        f"{body} \\\\\n\\hline\n{below}\\end{{tabular}}"
     )
 
 
@@ -82,6 +99,8 @@ def _cell(value: float, interval: Interval | None, latex: bool) -> str:
 
 
 def _number(value: float, latex: bool) -> str:
+    if np.isnan(value):
+        return "--" if latex else "–"
     text = f"{value:.3g}"
     if latex and "e" in text:
         mantissa, exponent = text.split("e")

@@ -169,6 +169,14 @@ class Law(ABC):
         return tuple(p.name for p in self.parameters)
 
     @property
+    def split(self) -> tuple[str, str] | None:
+        """The two exponents α, β that divide a budget, a = β / (α + β); None where there are none.
+
+        That is the exponent a of N* ∝ C^a.
+        """
+        return ("alpha", "beta") if {"alpha", "beta"} <= set(self.param_names) else None
+
+    @property
     def answers_allocation(self) -> bool:
         """True if the law speaks of both N and D, so that a budget can be divided."""
         return {"N", "D"} <= set(self.inputs)

@@ -49,6 +49,11 @@ class KaplanLaw(NumericLaw):
         return _PARAMETERS
 
     @property
+    def split(self) -> tuple[str, str]:
+        """α_N and α_D: a = α_D / (α_N + α_D)."""
+        return ("alpha_N", "alpha_D")
+
+    @property
     def inputs(self) -> tuple[Input, ...]:
         """N and D."""
         return ("N", "D")

@@ -62,6 +62,19 @@ class PowerLaw(Law):
         reducible = params["A"] * inputs[self.x] ** -params["alpha"]
         return params["E"] + reducible if self.irreducible else reducible
 
+    def reach(self, params: Mapping[str, Any], loss: Any) -> Any:
+        """Return the X that reaches `loss`, [A / (L - E)]^(1/α); NaN where none does.
+
+        Parameters
+        ----------
+        params : mapping of str to float or ndarray
+        loss : float or ndarray
+        """
+        excess = loss - params["E"] if self.irreducible else loss
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+            log_x = (np.log(params["A"]) - np.log(excess)) / params["alpha"]
+            return np.exp(log_x)
+
     def starts(self, inputs: Mapping[str, Floats], loss: Floats, weight: Floats) -> Floats:
         """Return the local minima of a grid over α, each with its best E and A."""
         surface = self.surface(inputs)

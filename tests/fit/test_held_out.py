@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from scaling_nb import LawFit, backtest, fit_law, published, simulate
-from scaling_nb.fit.held_out import hidden_runs
+from scaling_nb.fit.held_out import hide_largest
 from scaling_nb.simulation import IsoFlopDesign, RandomDesign
 
 LAW = published["besiroglu_2024"]
@@ -43,6 +43,7 @@ def test_two_budgets_leave_nothing_to_test_with():
 
 def test_without_budgets_the_top_fifth_by_compute_is_hidden():
     table = simulate(LAW, RandomDesign(n_runs=50), 0.004, 0)
-    hide, threshold = hidden_runs(table)
+    hide, threshold, what, _ = hide_largest(table)
     assert hide.sum() == 10
+    assert what == "the fifth of the runs with the most compute"
     assert (6 * table.N * table.D)[hide].min() == threshold
