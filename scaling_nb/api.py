@@ -23,7 +23,7 @@ from .errors import FitError, ScalingWarning, SweepError
 from .events import Noted
 from .executors import Executor
 from .fit import Allocation, IsoFlopFit, LawFit, fit_isoflop, fit_law
-from .plain_text import PlainText
+from .plain_text import plain_text
 from .plan import SweepPlan, plan_sweep
 from .records import RunTable
 from .store import RunStore
@@ -39,7 +39,7 @@ Curves = Mapping[str, tuple[NDArray[np.int64], NDArray[np.float32]]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Result(PlainText):
+class Result:
     """What a sweep answers: how big, how much data, which loss, each with its interval.
 
     Attributes
@@ -109,6 +109,8 @@ class Result(PlainText):
     def target(self) -> float:
         """The budget that is answered for where none is named: ten times the largest, FLOP."""
         return 10 * self.plan.budgets[-1]
+
+    _repr_pretty_ = plain_text
 
     def __str__(self) -> str:
         from .plots.report import allocation_table, answer_sentence

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 
-class PlainText:
-    """Shown by IPython as ``str()`` says, with its numbers and warnings, and not as ``repr()``."""
+def plain_text(self: Any, printer: Any, cycle: bool) -> None:
+    """Show what ``str()`` says, with its numbers and warnings, and not ``repr()``.
 
-    __slots__ = ()
-
-    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
-        printer.text("..." if cycle else str(self))
+    For a class to have as its ``_repr_pretty_``; inherited it would stand behind ``__repr__``.
+    """
+    printer.text("..." if cycle else str(self))

@@ -9,6 +9,7 @@ PACKAGE = Path(__file__).parents[1] / "scaling_nb"
 
 ROOMS: dict[str, set[str]] = {
     "errors": set(),
+    "plain_text": set(),
     "flops": {"errors"},
     "budgets": set(),
     "columns": {"errors", "flops", "budgets"},
@@ -29,7 +30,7 @@ ROOMS: dict[str, set[str]] = {
     "database": {"disk", "errors"},
     "store": {"records", "events", "plan", "errors", "disk", "database"},
     "laws": {"errors", "records", "flops"},
-    "fit": {"laws", "records", "errors", "flops", "budgets", "curves"},
+    "fit": {"laws", "records", "errors", "flops", "budgets", "curves", "plain_text"},
     "simulation": {"laws", "records", "errors", "curves"},
     "plots": {"records", "fit", "laws", "errors", "simulation", "curves"},
     "fit_command": {"fit", "plots", "laws", "records", "flops", "errors"},
@@ -54,7 +55,7 @@ ROOMS: dict[str, set[str]] = {
               "errors", "book", "status", "training", "schedule", "lease", "follower", "running",
               "cost", "metering"},
     "api": {"plan", "sweep", "store", "events", "executors", "fit", "plots", "records", "errors",
-            "training"},
+            "training", "plain_text"},
     "checks": {"training", "plan", "plots", "records", "errors"},
     "classroom": {"events", "fit", "laws", "plots", "records", "recordings", "ui", "errors"},
     "quickstart": {"api", "datasets", "models", "plan", "sweep", "training", "plots", "errors",

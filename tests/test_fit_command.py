@@ -78,9 +78,14 @@ def test_a_law_of_compute_alone_predicts_losses(csv, tmp_path, capsys):
                  "--bootstrap", "50"]) == 0  # fmt: skip
     table = pd.read_csv(out / "allocation.csv")
     fit = snb.LawFit.from_json(out / "fit.json")
-    assert list(table.columns) == ["C", "loss"]
+    assert list(table.columns) == ["C", "loss", "loss_low", "loss_high", "extrapolation"]
+    assert table["loss_low"][0] < table["loss"][0] < table["loss_high"][0]
+    assert table["extrapolation"][0] == pytest.approx(100, rel=0.01)
     assert table["loss"][0] == pytest.approx(fit.predict(C=1e22))
-    assert "power law" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "power law" in told
+    assert "This is 100 times the compute of the largest run." in told
+    assert "what Approach 2 says with --law chinchilla" in told
 
 
 @pytest.mark.parametrize("law", ["kaplan", "data-constrained"])

@@ -37,6 +37,8 @@ def test_a_bare_law_takes_its_parameters():
     np.testing.assert_allclose(runs.L, snb.simulate(LAW, DESIGNS[1]).L)
     with pytest.raises(PlanError, match="alone has no numbers"):
         snb.simulate(snb.ChinchillaLaw(), DESIGNS[1])
+    with pytest.raises(PlanError, match="no numbers for A, B, alpha, beta"):
+        snb.simulate(snb.ChinchillaLaw(), DESIGNS[1], params={"E": 1.0})
 
 
 def test_an_isoflop_design_spends_its_budgets():

@@ -8,7 +8,7 @@ from html import escape
 
 import numpy as np
 
-from ..plain_text import PlainText
+from ..plain_text import plain_text
 from ..records import TOKENS
 from .held_out import HeldOut
 from .notes import FitWarning
@@ -32,7 +32,7 @@ class Scope:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Allocation(PlainText):
+class Allocation:
     """How to spend a compute budget.
 
     Attributes
@@ -96,6 +96,8 @@ class Allocation(PlainText):
     def extrapolates(self) -> bool:
         """Whether the budget is beyond the largest run, by more than its own rounding to steps."""
         return bool(np.isfinite(self.extrapolation) and self.extrapolation > 1.01)
+
+    _repr_pretty_ = plain_text
 
     def __str__(self) -> str:
         return "\n".join(_lines(self))

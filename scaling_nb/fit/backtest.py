@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import FitError, TooFewRunsError
 from ..laws import Law
-from ..plain_text import PlainText
+from ..plain_text import plain_text
 from ..records import RunTable
 from .held_out import LARGEST, HeldOut, hide_largest
 from .parametric import as_table, fit_law
@@ -27,7 +27,7 @@ _EACH = ("weights", "variances")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Backtest(PlainText):
+class Backtest:
     """How well the smaller budgets predict the largest.
 
     Attributes
@@ -81,6 +81,8 @@ class Backtest(PlainText):
             bias=self.bias,
             hidden=self.hidden,
         )
+
+    _repr_pretty_ = plain_text
 
     def __str__(self) -> str:
         return str(self.summary)

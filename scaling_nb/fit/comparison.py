@@ -13,7 +13,7 @@ from ..curves import Curve
 from ..errors import FitError
 from ..flops import CONVENTIONS, Convention
 from ..laws import ChinchillaLaw, Law
-from ..plain_text import PlainText
+from ..plain_text import plain_text
 from ..records import RunTable
 from .allocation import Allocation
 from .envelope import fit_envelope
@@ -67,7 +67,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison(PlainText):
+class Comparison:
     """Every approach under every counting convention, at one compute.
 
     Attributes
@@ -106,6 +106,8 @@ class Comparison(PlainText):
     def sentences(self) -> tuple[str, ...]:
         """What to make of it, in words."""
         return tuple(_sentences(self))
+
+    _repr_pretty_ = plain_text
 
     def __str__(self) -> str:
         table = self.to_frame().drop(columns="message")

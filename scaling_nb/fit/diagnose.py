@@ -24,7 +24,7 @@ SINGULAR = 1e13
 WIDE_EXPONENT = 0.5
 """Width of the 90 % interval of a, whose whole range is 0 to 1, at which it says nothing."""
 WIDE_RATIO = 30.0
-VAGUE_EXPONENT = 3.0
+VAGUE_EXPONENT = 5.0
 """Ratio of the ends of the 90 % interval of a single exponent at which it says nothing."""
 AT_BOUND_SHARE = 0.05
 STEEP = 1.5

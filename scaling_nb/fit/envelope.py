@@ -17,7 +17,7 @@ from scipy.optimize import isotonic_regression
 
 from ..curves import Curve
 from ..errors import FitError, TooFewRunsError
-from ..plain_text import PlainText
+from ..plain_text import plain_text
 from ..records import RunTable
 from .allocation import Allocation, Scope
 from .held_out import HeldOut
@@ -37,7 +37,7 @@ _HIDDEN = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class EnvelopeFit(PlainText):
+class EnvelopeFit:
     """Approach 1: the envelope, and the power laws along its bracketed part.
 
     Attributes
@@ -114,6 +114,8 @@ class EnvelopeFit(PlainText):
             f"{''.join('<br>' + escape(line.strip()) for line in told[1:])}</p>"
             f"{'<ul>' + notes + '</ul>' if notes else ''}"
         )
+
+    _repr_pretty_ = plain_text
 
     def __str__(self) -> str:
         lo, hi = self.intervals["exponent_N"]

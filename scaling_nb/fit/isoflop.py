@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import FitError, counted
-from ..plain_text import PlainText
+from ..plain_text import plain_text
 from ..records import RunTable
 from .allocation import Allocation, Scope
 from .design import usable
@@ -35,7 +35,7 @@ from .parametric import as_table, scope_of
 from .result import TableFormat
 from .slices import Array, Resampler, slices_of
 from .table import chinchilla_table, decades
-from .trend import Trends, fit_loss_trend, fit_trend
+from .trend import MIN_OPTIMA_FOR_FLOOR, Trends, fit_loss_trend, fit_trend
 from .trend_answers import FlopsPerToken, answer_from_trends
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ _NONE = (np.empty(0), np.empty(0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class IsoFlopFit(PlainText):
+class IsoFlopFit:
     """Approach 2: the minima, the power laws through them, and what is wrong with them.
 
     Attributes
@@ -71,7 +71,7 @@ class IsoFlopFit(PlainText):
         Approach 2's own error; None where the parametric surface cannot be fitted.
     held_out : HeldOut or None
         How well the smaller budgets' optima predict the loss of the largest one's; None with
-        fewer than three optima.
+        fewer than three optima, and with four: three show no floor, and all of them may.
     level : float
         Two-sided coverage of every interval.
     """
@@ -180,6 +180,8 @@ class IsoFlopFit(PlainText):
         """
         asked = decades(self.scope) if budgets is None else budgets
         return chinchilla_table([self.allocate(c) for c in asked], format=format)
+
+    _repr_pretty_ = plain_text
 
     def __str__(self) -> str:
         lines = [f"Approach 2 (IsoFLOP parabolas): {self.status}, {counted(len(self.runs), 'run')}"]
@@ -312,7 +314,7 @@ def fit_isoflop(
         status=status,
         warnings=(*about_runs, *notes),
         bias=estimated_bias,
-        held_out=_hold_out(optimal, vertices) if len(optimal) > 2 else None,
+        held_out=_hold_out(optimal, vertices),
         level=level,
     )
 
@@ -330,8 +332,13 @@ def _with_compute(runs: RunTable) -> RunTable:
 
 def _hold_out(
     optimal: Sequence[Parabola], vertices: Mapping[float, tuple[Array, Array]]
-) -> HeldOut:
-    """Predict the loss at the largest budget's optimum from the other optima."""
+) -> HeldOut | None:
+    """Predict the loss at the largest budget's optimum from the other optima.
+
+    None where these are too few, or can show no floor though all together can.
+    """
+    if len(optimal) < 3 or len(optimal) == MIN_OPTIMA_FOR_FLOOR:
+        return None
     *seen, hidden = optimal
     found = {budget: (n[:1], loss[:1]) for budget, (n, loss) in vertices.items()}
     budget, before = (f.slice.budget for f in (hidden, seen[-1]))

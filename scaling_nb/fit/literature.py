@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..errors import FitError, UnknownLawError
 from ..flops import Convention
 from ..laws.published import FRONTIERS, SURFACES, PublishedFrontier, PublishedSurface
-from ..plain_text import PlainText
+from ..plain_text import plain_text
 from .allocation import Allocation
 from .notes import FitWarning
 from .result import LawFit, TableFormat
@@ -25,7 +25,7 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FrontierFit(PlainText):
+class FrontierFit:
     """N*(C) and D*(C) as a power law and C = 6·N·D, without a loss: all that some papers give.
 
     Attributes
@@ -97,6 +97,8 @@ class FrontierFit(PlainText):
 
         asked = decades(None) if budgets is None else budgets
         return chinchilla_table([self.allocate(c) for c in asked], format=format)
+
+    _repr_pretty_ = plain_text
 
     def __str__(self) -> str:
         lo, hi = self.exponent_N_interval

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import FitError, counted
 from ..laws import Constraints, Law, PowerLaw
-from ..plain_text import PlainText
+from ..plain_text import plain_text
 from ..records import TOKENS, RunTable
 from .allocate import Question, answer, percentile_interval
 from .allocation import Allocation, Interval, Scope
@@ -45,7 +45,7 @@ _DOUBTS: Mapping[str, str] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class LawFit(PlainText):
+class LawFit:
     """A law with numbers.
 
     Attributes
@@ -377,6 +377,8 @@ class LawFit(PlainText):
             fixed=self.constraints.fixed,
             exponent=(self.exponent_N, self.exponent_N_interval) if two else None,
         )
+
+    _repr_pretty_ = plain_text
 
     def __str__(self) -> str:
         lines = [f"{self.law.name}: {self.law.formula}", self._about()]

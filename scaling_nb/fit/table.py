@@ -56,7 +56,7 @@ def decades(scope: Scope | None) -> list[float]:
 def chinchilla_table(answers: Sequence[Allocation], *, format: str = "frame") -> Any:
     """Return the answers as a DataFrame, or as markdown or LaTeX text.
 
-    The text has how far each budget extrapolates, and beneath it the back-test, where there are.
+    The text too has how far each budget extrapolates, and the error of the back-test.
     """
     if format == "frame":
         return allocation_frame(answers)
@@ -66,22 +66,30 @@ def chinchilla_table(answers: Sequence[Allocation], *, format: str = "frame") ->
     cells = [[_cell(item.compute, None, latex), *_answers(item, latex)] for item in answers]
     unit = answers[0].unit if answers else TOKENS
     heads = [pair[latex].format(unit=unit) for pair in _HEADS.values()]
-    if any(np.isfinite(item.extrapolation) for item in answers):
-        heads.append("times the largest run")
-        for line, item in zip(cells, answers, strict=True):
-            line.append(_number(item.extrapolation, latex))
-    tested = next((item.held_out for item in answers if item.held_out is not None), None)
+    for head, values in _perspective(answers).items():
+        heads.append(head)
+        for line, value in zip(cells, values, strict=True):
+            line.append(value.replace("%", r"\%") if latex else value)
     if not latex:
         lines = [heads, ["---:"] * len(heads), *cells]
-        text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-        return text if tested is None else f"{text}\n\n{tested}"
+        return "\n".join("| " + " | ".join(line) + " |" for line in lines)
     body = " \\\\\n".join(" & ".join(line) for line in cells)
-    foot = str(tested).replace("%", "\\%")
-    below = f"\\multicolumn{{{len(heads)}}}{{l}}{{\\footnotesize {foot}}} \\\\\n" if tested else ""
     return (
         f"\\begin{{tabular}}{{{'r' * len(heads)}}}\n\\hline\n{' & '.join(heads)} \\\\\n\\hline\n"
-        f"{body} \\\\\n\\hline\n{below}\\end{{tabular}}"
+        f"{body} \\\\\n\\hline\n\\end{{tabular}}"
     )
+
+
+def _perspective(answers: Sequence[Allocation]) -> dict[str, list[str]]:
+    """Return the columns that say what the answers are worth, where there are any."""
+    columns = {}
+    if any(np.isfinite(item.extrapolation) for item in answers):
+        columns["C / largest run"] = [f"{item.extrapolation:.2g}" for item in answers]
+    if any(item.held_out is not None for item in answers):
+        columns["back-test error"] = [
+            "" if item.held_out is None else f"{100 * item.held_out.rmse:.2g} %" for item in answers
+        ]
+    return columns
 
 
 def _answers(item: Allocation, latex: bool) -> list[str]:

@@ -157,6 +157,7 @@ def test_another_count_of_flop():
         {"compute": C, "max_tokens": 1e9, "inference_tokens": 1e9},
         {"compute": C, "inference_tokens": -1.0},
         {"compute": C, "within": 0.0},
+        {"compute": C, "max_epochs": 4},
     ],
 )
 def test_contradictions_are_refused(question):
@@ -285,3 +286,24 @@ def test_serving_is_traded_as_brute_force_does(law, log_c, served):
     assert answer.loss == pytest.approx(best.loss, rel=1e-9)
     assert answer.lifetime_compute <= np.nanmin(total) * (1 + 1e-9)
     assert answer.n_params <= best.n_params * (1 + 1e-9)
+
+
+def test_over_training_says_what_it_gives_up(fitted):
+    told = str(fitted.allocate(C, n_params=1e9))
+    answer = fitted.allocate(C, n_params=1e9)
+    assert f"gives up {answer.loss_given_up:.3g} in loss" in told
+    assert f"spends {answer.deadweight_compute:.3g} FLOP" in told
+    assert "gives up" in fitted.allocate(C, n_params=1e9)._repr_html_()
+    assert "gives up" not in str(fitted.allocate(C))
+
+
+@pytest.mark.parametrize("served", [1e11, 1e13])
+def test_nearly_the_least_lifetime_compute_is_a_range_around_the_answer(fitted, served):
+    answer = fitted.allocate(C, inference_tokens=served, within=0.01)
+    low, high = answer.near_optimal
+    assert low < answer.n_params < high
+    assert "of least lifetime FLOP: N from" in str(answer)
+    for n in (low, high):
+        d = float(fitted.iso_loss(answer.loss, n))
+        lifetime = 6 * n * d + 2 * n * served
+        assert lifetime == pytest.approx(1.01 * answer.lifetime_compute, rel=1e-3)

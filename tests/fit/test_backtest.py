@@ -7,7 +7,7 @@ from referee import needs_referee, reference, table
 
 import scaling_nb as snb
 from scaling_nb import ChinchillaLaw, RunTable, backtest
-from scaling_nb.errors import TooFewRunsError
+from scaling_nb.errors import FitError, TooFewRunsError
 
 LAW = ChinchillaLaw()
 TRUE = {"E": 1.7, "A": 400.0, "B": 1500.0, "alpha": 0.34, "beta": 0.37}
@@ -64,3 +64,17 @@ def test_a_back_test_shows_itself_run_by_run():
     html = tested._repr_html_()
     assert html.count("<tr>") == 1 + len(tested.run_ids)
     assert tested.run_ids[0] in html
+
+
+def test_weights_of_all_runs_are_those_of_the_ones_that_stay():
+    table = runs()
+    weights = np.linspace(0.5, 2.0, len(table))
+    tested = backtest(table, weights=weights, objective="mse")
+    kept = table.where(budget=[1e18, 1e19])
+    alone = snb.fit_law(kept, weights=weights[:14], objective="mse", bootstrap=0)
+    assert tested.fit.params == alone.params
+
+
+def test_a_back_test_hides_something():
+    with pytest.raises(FitError, match="one budget or more"):
+        backtest(runs(), n_budgets=0)

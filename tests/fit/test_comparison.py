@@ -76,3 +76,22 @@ def test_what_an_envelope_assumes_is_passed_on():
     (entry,) = [e for e in refused.entries if e.method == "Approach 1 (envelope)"]
     assert entry.status == "failed"
     assert "middle of their schedule" in " ".join(refused.sentences)
+
+
+def test_mixed_conventions_are_told(runs):
+    names = np.array(["total", "non_embedding"] * len(runs), dtype=object)[: len(runs)]
+    plain = {k: v for k, v in runs.columns.items() if k != "n_total"}
+    nothing = np.full(len(runs), np.nan)
+    mixed = dataclasses.replace(runs, columns={**plain, "n_total": nothing, "convention": names})
+    comparison = snb.compare(mixed, bootstrap=0)
+    assert {entry.convention for entry in comparison.entries} == {"mixed"}
+    assert "different conventions (non_embedding, total)" in " ".join(comparison.sentences)
+
+
+def test_back_tests_stand_side_by_side(runs):
+    frame = snb.compare(runs, bootstrap=20).to_frame().set_index("method")
+    assert 0 < frame.loc["Approach 3 (mse)", "backtest_error"] < 0.02
+    assert np.isnan(frame.loc["Approach 2 (IsoFLOP)", "backtest_error"])  # three show no floor
+    fewer = snb.compare(runs.where(budget=[1e18, 1e19, 1e20]), bootstrap=20).to_frame()
+    fewer = fewer.set_index("method")
+    assert 0 < fewer.loc["Approach 2 (IsoFLOP)", "backtest_error"] < 0.1

@@ -58,3 +58,8 @@ def test_nonsense_is_refused(value):
 def test_counted_needs_runs():
     with pytest.raises(FitError, match="no runs"):
         as_flops("counted")
+
+
+def test_flop_per_token_are_not_flop_per_parameter_and_token():
+    with pytest.raises(FitError, match="divide FLOP per token by N"):
+        as_flops(lambda n: 6 * n + 1e6)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scaling_nb import ChinchillaLaw, DataConstrainedLaw, RunTable, fit_law
+from scaling_nb import ChinchillaLaw, DataConstrainedLaw, PowerLaw, RunTable, fit_law
 from scaling_nb.errors import TooFewRunsError
 from scaling_nb.fit.design import check_design, is_collinear
 
@@ -186,3 +186,17 @@ def test_counted_flops_silence_the_remedy_that_asks_for_them():
     for flops in ("counted", 7.5):
         told = {w.code for w in fit_law(counted, bootstrap=0, flops=flops).warnings}
         assert "compute_differs_from_6nd" not in told
+
+
+def test_a_law_of_compute_alone_is_told_that_slices_are_no_frontier():
+    told = codes(runs(), PowerLaw("C"))["not_the_frontier"]
+    assert "3 budgets of 3 have runs of several sizes" in told
+    assert "fit_isoflop(runs).predict(C)" in told
+    assert "not_the_frontier" not in codes(runs(), PowerLaw("N"))
+    best = RunTable.from_frame(runs().to_frame().loc[[3, 10, 17]])
+    assert "not_the_frontier" not in codes(best, PowerLaw("C"))
+
+
+def test_conventions_by_name_are_parted_and_not_converted():
+    table = runs(convention=["total"] * 10 + ["non_embedding"] * 11)
+    assert "runs.where(convention=['non_embedding'])" in codes(table)["mixed_conventions"]

@@ -9,6 +9,7 @@ from referee import needs_referee, table
 
 from scaling_nb import ChinchillaLaw, fit_law, published, simulate
 from scaling_nb.fit.diagnose import Evidence, judge, modes, scaled_condition
+from scaling_nb.laws import DataConstrainedLaw, PowerLaw
 from scaling_nb.simulation import RandomDesign
 
 LAW = ChinchillaLaw()
@@ -163,3 +164,48 @@ def test_a_fit_without_a_bootstrap_is_not_called_converged_where_one_would_objec
         assert full.status != "converged"
         agreed += quick.status != "converged"
     assert agreed >= 10
+
+
+HEAPS = np.random.default_rng(0).normal(0.4, 0.01, 1000) + 0.3 * (np.arange(1000) % 3 == 0)
+
+
+@pytest.mark.parametrize(("name", "told"), [("E", "E near 0.4"), ("ln B", "B near 1.49")])
+def test_any_free_parameter_may_fall_into_groups(name, told):
+    status, (note,) = judge(replace(SOUND, free={name: HEAPS}), LAW)
+    assert (status, note.code) == ("ill_conditioned", "bimodal_bootstrap")
+    assert told in note.message
+    assert judge(replace(SOUND, free={name: HEAPS}, resampled=False), LAW)[0] == "converged"
+
+
+def test_a_law_of_one_variable_says_when_its_exponent_is_vague():
+    wide = np.random.default_rng(0).uniform(0.05, 0.9, 500)
+    status, (note,) = judge(replace(SOUND, free={"alpha": wide}), PowerLaw("D"))
+    assert (status, note.code) == ("not_identified", "exponent_says_nothing")
+    assert "how the loss falls with D" in note.message
+    assert judge(replace(SOUND, free={"alpha": wide}), LAW)[0] == "converged"
+
+
+def test_the_worth_of_repeats_may_be_unknown():
+    wide = np.random.default_rng(0).uniform(0, 10, 500)
+    status, (note,) = judge(replace(SOUND, free={"ln R_D_star": wide}), DataConstrainedLaw())
+    assert (status, note.code) == ("ill_conditioned", "repeats_say_nothing")
+
+
+def test_a_floor_held_above_losses_is_named():
+    runs = noisy({"E": 1.7, "A": 400.0, "B": 1500.0, "alpha": 0.34, "beta": 0.37}, 0.01)
+    floor = float(runs["loss"].quantile(0.1))
+    fit = fit_law(runs, fixed={"E": floor}, bootstrap=0)
+    (note,) = [w for w in fit.warnings if w.code == "floor_above_losses"]
+    assert note.values["runs"] == (runs["loss"] <= floor).sum() > 0
+    assert fit.status != "converged"
+    low = fit_law(runs, fixed={"E": 1.5}, bootstrap=0)
+    assert not [w for w in low.warnings if w.code == "floor_above_losses"]
+
+
+@pytest.mark.parametrize(
+    ("names", "remedy"), [(("E",), "fixed={'E'"), (("R_D_star",), "epochs"), (("beta",), "ranges")]
+)
+def test_the_bound_that_resamples_end_on_is_named(names, remedy):
+    _, (note,) = judge(replace(SOUND, at_bound_share=0.2, often_at_bound=names), LAW)
+    assert f"on a bound of {names[0]}" in note.message
+    assert remedy in note.remedy

@@ -108,3 +108,15 @@ def test_an_envelope_shows_itself():
     assert "Approach 1" in html
     assert "<li>" in html
     assert "column `schedule`" in html
+
+
+def test_what_is_doubtful_goes_with_every_answer():
+    raw = [dataclasses.replace(curve, decayed=False) for curve in curves()]
+    fit = snb.fit_envelope(raw, accept_undecayed=True, bootstrap=50)
+    assert fit.status == "ill_conditioned"
+    assert fit.allocate(1e22).notes[0].code == "undecayed_schedule"
+
+
+def test_a_frame_is_read_as_a_table():
+    fit, same = snb.fit_envelope(trunks("wsd").to_frame()), snb.fit_envelope(trunks("wsd"))
+    assert fit.exponent_N == same.exponent_N

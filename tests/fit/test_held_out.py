@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from scaling_nb import LawFit, backtest, fit_law, published, simulate
+from scaling_nb import (
+    LawFit,
+    backtest,
+    fit_envelope,
+    fit_isoflop,
+    fit_law,
+    published,
+    simulate,
+)
 from scaling_nb.fit.held_out import hide_largest
-from scaling_nb.simulation import IsoFlopDesign, RandomDesign
+from scaling_nb.simulation import IsoFlopDesign, RandomDesign, simulate_curves
 
 LAW = published["besiroglu_2024"]
 RUNS = simulate(LAW, IsoFlopDesign(budgets=(1e18, 1e19, 1e20), n_sizes=7), 0.004, 0)
@@ -47,3 +57,35 @@ def test_without_budgets_the_top_fifth_by_compute_is_hidden():
     assert hide.sum() == 10
     assert what == "the fifth of the runs with the most compute"
     assert (6 * table.N * table.D)[hide].min() == threshold
+
+
+def test_a_run_without_a_budget_is_hidden_by_its_compute():
+    budget = RUNS.column("budget").copy()
+    budget[[0, -1]] = np.nan
+    table = replace(RUNS, columns={**RUNS.columns, "budget": budget})
+    hide, threshold, what, reach = hide_largest(table)
+    assert (hide.sum(), threshold, what) == (7, 1e20, "the largest budget")
+    assert reach == pytest.approx(10)
+
+
+def test_approach_2_is_tested_on_its_largest_budget():
+    fit = fit_isoflop(RUNS, bootstrap=20)
+    smaller = fit_isoflop(RUNS.where(budget=[1e18, 1e19]), bootstrap=0)
+    error = np.log(fit.minima[-1].loss / smaller.predict(1e20))
+    assert fit.held_out.rmse == pytest.approx(abs(error))
+    assert fit.held_out.extrapolation == pytest.approx(10)
+    assert "back-test: the largest budget" in str(fit.allocate(1e22))
+    assert smaller.held_out is None
+
+
+def test_an_envelope_is_tested_on_its_last_fifth():
+    curves = simulate_curves(LAW, np.geomspace(3e7, 3e10, 16), 1e12, 0.003, 0)
+    fit = fit_envelope(curves, bootstrap=20)
+    assert 0 < fit.held_out.rmse < 0.05
+    assert fit.held_out.extrapolation > 2
+    assert "the last fifth of the envelope, hidden" in str(fit.allocate(1e22))
+
+
+def test_what_was_hidden_is_said_where_there_are_no_budgets():
+    fit = fit_law(simulate(LAW, RandomDesign(n_runs=50), 0.004, 0), bootstrap=20)
+    assert "the fifth of the runs with the most compute, hidden" in str(fit.allocate(1e22))

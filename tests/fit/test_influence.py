@@ -57,3 +57,26 @@ def test_the_five_points_that_move_beta_are_found():
     assert len(set(note.run_ids) & dropped) >= 4
     clean = fit_law(table("epoch_chinchilla_240"), bootstrap=200)
     assert not [w for w in clean.warnings if w.code == "influential_runs"]
+
+
+@needs_referee
+def test_they_are_found_with_squares_too_where_they_hide_each_other():
+    fit = fit_law(table("epoch_chinchilla_all245"), objective="mse", bootstrap=200)
+    (note,) = [w for w in fit.warnings if w.code == "influential_runs" and "beta" in w.message]
+    assert note.values["with"] == pytest.approx(0.661, abs=1e-3)
+    assert note.values["without"] < 0.46
+    assert fit.status != "converged"
+
+
+def test_two_runs_that_hide_each_other_are_found():
+    full = found(0)
+    problem = full.problem
+    largest = np.argsort(-problem.surface.x.sum(axis=0))[:2]
+    loss = problem.observed.copy()
+    loss[largest] *= 1.05
+    bent = solve(
+        LAW, {name: np.exp(problem.surface.x[k]) for k, name in enumerate("ND")}, loss,
+        Objective("mse"), constraints=Constraints(), weight=np.ones(60),
+    )  # fmt: skip
+    drivers = find_drivers(bent.problem, bent.z[:1], bent.weight, LAW.param_names)
+    assert any(set(largest) <= set(d.rows) and d.shift > 3 for d in drivers)

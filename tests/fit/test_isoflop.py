@@ -391,3 +391,14 @@ def test_an_open_interval_is_said_in_words(ends, words):
     changed = {"n_params": 4520.0, "intervals": {"n_params": ends}}
     shown = dataclasses.replace(minimum, status="optimum", **changed)
     assert shown.n_params_text == words
+
+
+def test_one_budget_is_told_to_add_budgets():
+    fit = snb.fit_isoflop(noisy().where(budget=1e19), bootstrap=0)
+    assert fit.status == "not_identified"
+    assert "Add runs at two or more other budgets" in str(fit.warnings[-1])
+
+
+def test_without_resamples_there_is_no_interval_to_show():
+    assert "nan" not in str(snb.fit_isoflop(noisy(), bootstrap=0))
+    assert "nan" not in repr(snb.fit_isoflop(noisy(), bootstrap=0))

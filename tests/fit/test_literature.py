@@ -122,3 +122,13 @@ def test_an_unknown_name_lists_those_there_are():
         snb.published["chinchilla"]
     assert "chinchilla" not in snb.published
     assert snb.published.get("chinchilla") is None
+
+
+def test_a_frontier_has_a_table_without_losses():
+    frame = snb.published["llama3_2024"].chinchilla_table([1e21, 1e22])
+    assert frame["n_params"].tolist() == [
+        snb.published["llama3_2024"].allocate(c).n_params for c in (1e21, 1e22)
+    ]
+    text = snb.published["llama3_2024"].chinchilla_table(format="markdown")
+    assert "| – |" in text
+    assert "nan" not in text

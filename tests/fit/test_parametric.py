@@ -251,6 +251,11 @@ def test_one_size_or_one_token_count_cannot_be_fitted(column):
         ({"by": "moon"}, "'groups'"),
         ({"by": "groups"}, "two groups"),
         ({"flops": "7ND"}, "'counted'"),
+        ({"bootstrap": -1}, "0 \\(no intervals\\) or more"),
+        ({"level": 90}, "between 0 and 1"),
+        ({"law": ChinchillaLaw}, "with brackets"),
+        ({"law": "chinchilla"}, "with brackets"),
+        ({"shared": ("alpha", "E")}, "only exponents are alike"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(options, message):

@@ -8,7 +8,7 @@ from scaling_nb import ChinchillaLaw, fit_law
 from scaling_nb.fit.objective import Objective
 from scaling_nb.fit.profile import noise_unit, profile, profile_coordinate, profile_exponent
 from scaling_nb.fit.search import solve
-from scaling_nb.laws import Constraints
+from scaling_nb.laws import Constraints, KaplanLaw
 
 LAW = ChinchillaLaw()
 TRUE = {"E": 1.7, "A": 400.0, "B": 1500.0, "alpha": 0.34, "beta": 0.37}
@@ -74,3 +74,14 @@ def test_a_wide_huber_counts_as_squares_do():
     predicted = observed * np.exp(-0.1 * rng.standard_normal(1000))
     unit = noise_unit(Objective("log-huber", 10.0), observed, predicted, np.ones(1000), 5)
     assert unit == pytest.approx(0.5 * 0.01, rel=0.1)
+
+
+def test_kaplans_exponent_has_a_profile():
+    rng = np.random.default_rng(0)
+    n, d = 10 ** rng.uniform(6, 9, 60), 10 ** rng.uniform(8, 11, 60)
+    true = {"N_c": 8.8e13, "D_c": 5.4e13, "alpha_N": 0.076, "alpha_D": 0.095}
+    loss = KaplanLaw().predict(true, n, d) * np.exp(0.003 * rng.standard_normal(60))
+    fit = fit_law(pd.DataFrame({"N": n, "D": d, "loss": loss}), KaplanLaw(), bootstrap=100)
+    low, high = fit.profile_intervals["exponent_N"]
+    assert low < fit.exponent_N == 1 / (1 + fit.params["alpha_N"] / fit.params["alpha_D"]) < high
+    assert low < 0.095 / (0.076 + 0.095) < high

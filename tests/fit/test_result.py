@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from IPython.lib.pretty import pretty
 
 from scaling_nb import (
     ChinchillaLaw,
@@ -14,6 +15,7 @@ from scaling_nb import (
     PowerLaw,
     RunTable,
     fit_law,
+    published,
 )
 from scaling_nb.errors import FitError
 
@@ -122,9 +124,13 @@ def test_the_table_of_budgets(fit):
     assert np.all(frame["n_params_low"] < frame["n_params_high"])
     markdown = fit.chinchilla_table([1e19, 1e20], format="markdown").splitlines()
     assert len(markdown) == 4
-    assert markdown[0].count("|") == markdown[3].count("|") == 6
+    assert markdown[0].count("|") == markdown[3].count("|") == 8
+    assert markdown[0].endswith("| C / largest run | back-test error |")
+    assert markdown[3].endswith(f"| {100 * fit.held_out.rmse:.2g} % |")
+    assert np.all(frame["backtest_error"] == fit.held_out.rmse)
     latex = fit.chinchilla_table([1e19, 1e20], format="latex")
-    assert latex.startswith(r"\begin{tabular}{rrrrr}")
+    assert latex.startswith(r"\begin{tabular}{rrrrrrr}")
+    assert r" \% \\" in latex
     assert r"\times 10^{" in latex
     with pytest.raises(FitError, match="markdown"):
         fit.chinchilla_table([1e19], format="html")
@@ -186,3 +192,45 @@ def test_what_was_left_out_and_why_survives_json():
     fit = fit_law(runs, bootstrap=0)
     assert fit.excluded == {"run-03": "diverged"}
     assert LawFit.from_json(fit.to_json()).excluded == {"run-03": "diverged"}
+
+
+def test_the_interval_of_a_prediction_is_that_of_its_resamples(fit):
+    rows = fit.samples
+    assert fit.predict_interval(1e9, 1e10) == pytest.approx(
+        np.quantile([LAW.predict(dict(zip(LAW.param_names, row, strict=True)), 1e9, 1e10)
+                     for row in rows], [0.05, 0.95])
+    )  # fmt: skip
+    low, high = fit.predict_interval([1e9, 1e10], [[1e10], [1e11]])
+    assert low.shape == high.shape == (2, 2)
+    assert np.all(low < fit.predict([1e9, 1e10], [[1e10], [1e11]]))
+    bare = LawFit(law=LAW, params=fit.params, status="published")
+    assert np.isnan(bare.predict_interval(1e9, [1e10, 1e11])).all()
+
+
+@pytest.mark.parametrize("irreducible", [True, False])
+def test_a_law_of_compute_says_what_reaches_a_loss(irreducible):
+    law = PowerLaw("C", irreducible=irreducible)
+    rng = np.random.default_rng(0)
+    compute = np.geomspace(1e18, 1e22, 40)
+    floor = 1.7 if irreducible else 0.0
+    loss = (floor + 40 * compute**-0.08) * np.exp(1e-3 * rng.standard_normal(40))
+    frame = pd.DataFrame({"N": np.sqrt(compute / 120), "C": compute, "loss": loss})
+    fit = fit_law(frame, law, bootstrap=100)
+    reached = fit.flops_to_reach(3.0)
+    assert fit.predict(C=reached) == pytest.approx(3.0)
+    low, high = fit.flops_to_reach_interval(3.0)
+    assert low < reached < high
+    if irreducible:
+        with pytest.raises(FitError, match="Ask for a loss above it"):
+            fit.flops_to_reach(0.5)
+
+
+def test_a_published_law_passes_its_notes_to_every_answer():
+    law = published["kaplan_2020"]
+    assert "non_embedding" in " ".join(map(str, law.allocate(1e21).notes))
+    assert all(not str(note).endswith(" ") for note in law.warnings)
+
+
+def test_ipython_shows_the_words_and_not_the_record(fit):
+    for shown in (fit, fit.allocate(1e21), published["llama3_2024"]):
+        assert pretty(shown) == str(shown)
