@@ -39,6 +39,7 @@ times as much some minima that lie side by side on few runs are missed."""
 _CLOSE = 0.01
 """The same to where an earlier start passed: with twice as much some second minima are missed."""
 _NEARLY_AS_LOW = 1.01
+_SAME = 1e-9
 
 
 class Box(NamedTuple):
@@ -141,39 +142,51 @@ class Point:
 class Trails:
     """Where the starts of one fit passed, and where that led: who comes by ends there as well.
 
+    Comes by is who is as near and as low, but not lower than that end. Only where linear
+    coordinates bind a place to its exponents does passing count; elsewhere the ends alone do.
+
     Attributes
     ----------
     ends : list of Point
     """
 
-    __slots__ = ("_as_low", "_leads_to", "_path", "_places", "_trodden", "_within", "ends")
+    __slots__ = (
+        "_as_low", "_floor", "_laid", "_leads_to", "_path", "_places", "_trodden", "_within", "ends"
+    )  # fmt: skip
 
-    def __init__(self) -> None:
+    def __init__(self, problem: Problem) -> None:
         self.ends: list[Point] = []
+        self._laid = bool(problem.linear.any())
         self._path: list[tuple[Floats, float]] = []
         self._trodden: list[tuple[Floats, float, float, Point]] = []
         self._leads_to: Sequence[Point] = ()
-        self._places = self._within = self._as_low = np.empty(0)
+        self._places = self._within = self._as_low = self._floor = np.empty(0)
 
     def meet(self, at: Point) -> Point | None:
         """Return the end of an earlier start that passed here; note that this one does."""
-        self._path.append((at.z, at.value))
-        if not self.ends:
+        if self._laid:
+            self._path.append((at.z, at.value))
+        if not self._trodden:
             return None
         near = (np.abs(at.z - self._places) <= self._within).all(axis=1)
-        near &= at.value <= self._as_low
+        near &= (self._floor <= at.value) & (at.value <= self._as_low)
         first = int(near.argmax())
         return self._leads_to[first] if near[first] else None
 
-    def close(self, end: Point) -> bool:
-        """Note that the present start ends here; return whether it is the first to."""
-        self._trodden += [(z, value, _CLOSE, end) for z, value in self._path]
-        self._trodden.append((end.z, end.value, _NEAR, end))
-        self._path = []
-        z, value, reach, self._leads_to = zip(*self._trodden, strict=True)
-        self._places = np.array(z)
-        self._within = np.array(reach)[:, None] * (np.abs(self._places) + 1e-3)
-        self._as_low = _NEARLY_AS_LOW * np.array(value)
+    def close(self, end: Point, *, converged: bool) -> bool:
+        """Note that the present start ends here; return whether it is the first to.
+
+        To an end that has not `converged` no other is led.
+        """
+        path, self._path = self._path, []
+        if converged:
+            self._trodden += [(z, value, _CLOSE, end) for z, value in path]
+            self._trodden.append((end.z, end.value, _NEAR, end))
+            z, value, reach, self._leads_to = zip(*self._trodden, strict=True)
+            self._places = np.array(z)
+            self._within = np.array(reach)[:, None] * (np.abs(self._places) + 1e-3)
+            self._as_low = _NEARLY_AS_LOW * np.array(value)
+            self._floor = (1.0 - _SAME) * np.array([at.value for at in self._leads_to])
         if end in self.ends:
             return False
         self.ends.append(end)
@@ -183,16 +196,16 @@ class Trails:
 def refine(problem: Problem, starts: Floats, weight: Floats) -> Solution:
     """Refine starts to the local minima in the box that they lead to.
 
-    A start is given up where it comes by where another passed, and where one passes through all
-    runs, so that no other can be better, the rest are left out.
+    A start is given up where it comes by where another passed (:class:`Trails`), and where one
+    passes through all runs, so that no other can be better, the rest are left out.
     """
     if len(problem.observed) > _MOST_RUNS:
         return minimise(problem, starts, weight)
-    trails, good = Trails(), []
+    trails, good = Trails(problem), []
     enough = PERFECT * float(size_of(problem, weight))
     for start in starts:
         end, converged = descend(problem, start, weight, trails=trails)
-        if trails.close(end):
+        if trails.close(end, converged=converged):
             good.append(converged)
             if converged and end.value <= enough:
                 break
@@ -217,7 +230,7 @@ def descend(
     weight : ndarray, shape (n_runs,)
     damping, tolerance : float
         As of :func:`.newton.minimise`.
-    trails : Trails
+    trails : Trails or None
         Of earlier starts, to end where one of them did as soon as its trail is met.
     """
     box = Box.of(problem)

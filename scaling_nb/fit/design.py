@@ -50,10 +50,10 @@ def require_enough(law: Law, table: RunTable, constraints: Constraints) -> None:
         )
     if both := [n for n in constraints.shared if n in constraints.fixed]:
         raise FitError(f"{', '.join(both)} is both fixed and shared. Fix it or share it.")
-    if len({known[n].exponent for n in constraints.shared}) > 1:
+    if unlike := [n for n in constraints.shared if not known[n].exponent]:
         raise FitError(
-            f"{' and '.join(constraints.shared)} cannot share one value: only exponents are alike. "
-            "Share those, such as ('alpha', 'beta')."
+            f"{', '.join(unlike)} cannot share its value: only exponents are alike. Share those, "
+            "such as ('alpha', 'beta')."
         )
     for name, value in constraints.fixed.items():
         if not (np.isfinite(value) and known[name].low <= value <= known[name].high):

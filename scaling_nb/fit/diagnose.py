@@ -63,7 +63,7 @@ class Evidence:
     resampled : bool
         Whether both are of the bootstrap.
     free : mapping of str to ndarray
-        The same of each free parameter, inside its bounds; of scales, of "ln A".
+        The bootstrap's of each free parameter, inside its bounds; of scales, of "ln A".
     floor_above : (float, int)
         An E that is held, and how many losses are not above it.
     """

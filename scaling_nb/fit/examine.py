@@ -83,7 +83,7 @@ def examine(
         often_at_bound=_often(law, optimum, on_bound),
         exponent=None if split is None else _exponents(law, split),
         log_n_star=None if split is None else _log_n_star(law, table, split, flops),
-        free={} if columns is None else _free(law, optimum, columns),
+        free={} if columns is None or drawn is None else _free(law, optimum, columns),
         floor_above=_floor_above(optimum),
         resampled=drawn is not None,
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from .boxed_step import ON_BOUND
 from .objective import Floats
 from .problem import Problem, coefficients, fibres_at, lattice, trust_at
 
@@ -17,10 +18,11 @@ _POINTS = 12
 """Exponents that are tried, evenly spaced in their logarithms over the box."""
 _MOST = 2
 _ROUNDING = 1e-12
+_CHUNK = 2_000_000
 
 
 def inert_at(problem: Problem, z: Floats) -> NDArray[np.intp]:
-    """Return the bounded coordinates that move no prediction at z, shape (n_free,)."""
+    """Return the places of the bounded coordinates that move no prediction at z."""
     _, jacobian = problem.surface.derivatives(problem.theta(z[None]))
     moves = (problem.mixing.T @ jacobian[0]).any(axis=1)
     bounded = (problem.lower > 0.0) & (problem.upper < np.inf)
@@ -30,9 +32,9 @@ def inert_at(problem: Problem, z: Floats) -> NDArray[np.intp]:
 def begin(problem: Problem, start: Floats, weight: Floats) -> Floats:
     """Return where each resample begins, shape (n_samples, n_free).
 
-    That is `start`; but the exponent of a term that is zero there is, of those of a lattice, the
-    one that serves the resample best, and linear coordinates are refitted, which brings the term
-    back where that is of use. Where it is of none the exponent stays what it was.
+    That is `start`; but where a term is zero there, linear coordinates are refitted to the
+    resample, and its exponent is, of those of a lattice, the one that serves best, which brings the
+    term back where that is of use. Where it is of none the exponent stays what it was.
 
     Parameters
     ----------
@@ -47,17 +49,33 @@ def begin(problem: Problem, start: Floats, weight: Floats) -> Floats:
     tried = np.vstack([start[inert], lattice(tuple(low), tuple(high), _POINTS)])
     points = np.tile(start, (len(tried), 1))
     points[:, inert] = tried
-    # All resamples have these points in common: their normal equations are one matrix product.
-    basis, rest = fibres_at(problem, points, linear)
     trust = weight * trust_at(problem, start[None], np.ones(weight.shape[1]))
-    products = basis[:, :, None] * np.concatenate([basis, rest[:, None]], axis=1)[:, None]
-    n, p = len(tried), basis.shape[1]
-    normal = (trust @ products.reshape(-1, weight.shape[1]).T).reshape(-1, p, p + 1)
-    gram, moment = normal[:, :, :p], normal[:, :, p]
-    c = coefficients(gram, moment)
-    cost = (((gram @ c[:, :, None])[:, :, 0] - 2.0 * moment) * c).sum(axis=1).reshape(-1, n)
-    best = cost.argmin(axis=1)
+    gram, moment = _normal_equations(problem, points, trust)
+    with np.errstate(all="ignore"):
+        c = coefficients(gram, moment)
+        # So small it would be put onto the bound.
+        c[c < ON_BOUND] = 0.0
+        cost = (((gram @ c[:, :, None])[:, :, 0] - 2.0 * moment) * c).sum(axis=1)
+    cost = cost.reshape(len(weight), -1)
+    best = np.where(np.isnan(cost), np.inf, cost).argmin(axis=1)
     best[cost[:, 0] <= cost.min(axis=1) + _ROUNDING * np.abs(cost[:, 0])] = 0
-    z[:, inert] = tried[best]
-    z[:, linear] = c.reshape(-1, n, p)[np.arange(len(z)), best]
+    rows = np.flatnonzero(np.isfinite(cost).all(axis=1) & weight.any(axis=1))
+    z[np.ix_(rows, inert)] = tried[best[rows]]
+    z[np.ix_(rows, linear)] = c.reshape(*cost.shape, -1)[rows, best[rows]]
     return z
+
+
+def _normal_equations(problem: Problem, points: Floats, trust: Floats) -> tuple[Floats, Floats]:
+    """Return Gram matrices and moments of the linear coordinates, resample by point.
+
+    All resamples have the points in common: the normal equations are one matrix product.
+    """
+    parts = []
+    p, n = int(problem.linear.sum()), trust.shape[1]
+    some = max(1, _CHUNK // (n * p * (p + 1)))
+    for at in range(0, len(points), some):
+        basis, rest = fibres_at(problem, points[at : at + some], problem.linear)
+        products = basis[:, :, None] * np.concatenate([basis, rest[:, None]], axis=1)[:, None]
+        parts.append((trust @ products.reshape(-1, n).T).reshape(len(trust), -1, p, p + 1))
+    normal = np.concatenate(parts, axis=1).reshape(-1, p, p + 1)
+    return normal[:, :, :p], normal[:, :, p]

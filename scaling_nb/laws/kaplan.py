@@ -110,6 +110,8 @@ class KaplanLaw(NumericLaw):
                 weight * slope,
                 type(FREE)(fixed={"E": 0.0, "beta": 1.0}),
             )
+            if not len(theta):
+                continue  # losses so unlike that their powers vanish
             _, a, b, ratio, _ = surface.to_params(theta)[0]
             if a > 0 and b > 0:
                 scale = np.log(loss.max()) / alpha_d

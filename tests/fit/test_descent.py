@@ -14,8 +14,9 @@ from scaling_nb.fit.boxed_step import damped_step
 from scaling_nb.fit.descent import Point, Trails, descend, refine
 from scaling_nb.fit.detour import relax, stiffen
 from scaling_nb.fit.newton import minimise
-from scaling_nb.fit.problem import evaluate
-from scaling_nb.laws import Constraints
+from scaling_nb.fit.objective import Objective
+from scaling_nb.fit.problem import evaluate, make_problem
+from scaling_nb.laws import Constraints, KaplanLaw
 
 HELD = [Constraints(), Constraints(fixed={"E": 1.6}), Constraints(shared=("alpha", "beta"))]
 
@@ -55,31 +56,58 @@ def test_a_start_alone_ends_where_a_batch_of_one_does(seed, floor, objective, he
 
 def test_a_start_near_a_known_minimum_is_given_up_for_it():
     made, start, weight = problem()
-    trails = Trails()
+    trails = Trails(made)
     end, _ = descend(made, start[0], weight, trails=trails)
-    assert trails.close(end)
+    assert trails.close(end, converged=True)
     again, converged = descend(made, end.z * 1.2, weight, trails=trails)
     assert again is end
     assert converged
-    assert not trails.close(again)
+    assert not trails.close(again, converged=True)
     assert len(refine(made, np.stack([start[0], end.z * 1.2, end.z * 0.9]), weight).z) == 1
 
 
 def test_a_start_that_comes_by_where_another_passed_ends_where_that_did():
     made, start, weight = problem()
-    trails, far = Trails(), Point(made, start[0] * 1.3, weight)
+    trails, far = Trails(made), Point(made, start[0] * 1.3, weight)
     assert trails.meet(far) is None
     end, _ = descend(made, start[0], weight, trails=trails)
-    trails.close(end)
+    trails.close(end, converged=True)
     assert trails.meet(Point(made, far.z * 0.995, weight)) is end
     assert trails.meet(Point(made, far.z * 0.95, weight)) is None
     # As near, but too high to come from there.
     lower = Point(made, far.z, weight)
     lower.value *= 0.5
-    other = Trails()
+    other = Trails(made)
     other.meet(lower)
-    other.close(end)
+    other.close(end, converged=True)
     assert other.meet(far) is None
+
+
+def test_nobody_is_led_to_an_end_that_lies_higher_or_has_not_converged():
+    made, start, weight = problem()
+    near = Point(made, start[0], weight)
+    for change, converged in ((1.5, True), (0.9, False)):
+        trails = Trails(made)
+        trails.meet(near)
+        end = Point(made, start[0] * 1.2, weight)
+        end.value = near.value * change
+        assert trails.close(end, converged=converged)
+        assert trails.meet(near) is None
+
+
+def test_where_nothing_is_linear_only_ends_are_met():
+    law, rng = KaplanLaw(), np.random.default_rng(0)
+    inputs = {"N": 10 ** rng.uniform(7, 10, 40), "D": 10 ** rng.uniform(9, 11, 40)}
+    true = {"N_c": 8.8e13, "D_c": 5.4e13, "alpha_N": 0.076, "alpha_D": 0.095}
+    loss = law.loss(true, inputs) * np.exp(0.01 * rng.standard_normal(40))
+    surface = law.surface(inputs)
+    made = make_problem(surface, law.param_names, loss, Objective(), Constraints())
+    far, weight = made.free(surface.starts(loss, np.ones(40), Constraints()))[0], np.ones(40)
+    trails = Trails(made)
+    end, converged = descend(made, far, weight, trails=trails)
+    trails.close(end, converged=converged)
+    assert trails.meet(Point(made, far, weight)) is None
+    assert trails.meet(Point(made, end.z * (1 + 1e-8), weight)) is end
 
 
 def test_bounds_are_met_and_left_again():

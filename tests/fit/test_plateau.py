@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from noisy_runs import problem
 
+from scaling_nb.fit import plateau
 from scaling_nb.fit.bootstrap import multiplicities, refit
 from scaling_nb.fit.newton import minimise
 from scaling_nb.fit.plateau import _POINTS, begin, inert_at
@@ -82,3 +83,20 @@ def test_resamples_that_begin_without_a_term_find_it():
     from_none = refit(made, without(made, best, weight, 1)[None], drawn)
     np.testing.assert_allclose(from_none[1], from_best[1], rtol=1e-5)
     assert (values(made, from_none[0], drawn) <= from_best[1] * (1 + 1e-5)).all()
+
+
+def test_a_resample_without_runs_stays_where_it_started():
+    made, starts, weight = problem("mse")
+    start = without(made, starts[0], weight, 1)
+    begun = begin(made, start, np.stack([weight, 0 * weight]))
+    assert (begun[0] != start).any()
+    np.testing.assert_array_equal(begun[1], start)
+
+
+def test_many_runs_are_taken_a_few_points_at_a_time(monkeypatch):
+    made, starts, weight = problem("mse")
+    start = without(made, starts[0], weight, 1, 2)
+    drawn = multiplicities(len(weight), None, 5, np.random.RandomState(0))
+    whole = begin(made, start, drawn)
+    monkeypatch.setattr(plateau, "_CHUNK", 40 * 12 * 7)
+    np.testing.assert_allclose(begin(made, start, drawn), whole, rtol=1e-9)
