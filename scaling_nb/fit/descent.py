@@ -13,7 +13,7 @@ import numpy as np
 from scipy.linalg.lapack import dposv
 
 from .boxed_step import ON_BOUND, RIDGE, State, Step
-from .detour import SLIGHT, Attempt, improve, relax, stiffen
+from .detour import LONGER, SHORTER, SLIGHT, Attempt, improve, relax, stiffen
 from .newton import (
     LEVEL,
     MAX_ITERATIONS,
@@ -29,7 +29,7 @@ from .newton import (
     size_of,
 )
 from .objective import Floats
-from .problem import Problem
+from .problem import Problem, values
 
 _MOST_RUNS = 12_000
 """Runs above which the numbers cost more than the calls."""
@@ -248,15 +248,20 @@ def descend(
             after = _next(lam, better=better)
             moved, stuck, ended = better, False, better and convex and (small or flat)
             if not ((better and convex) or small):
-                attempt = Attempt(
-                    problem, weight, None, at.state(),
-                    Step(step[None], np.array([slope]), np.array([convex])),
-                    *(np.array([x]) for x in (new.value, lam, after, better, floor)),
-                )  # fmt: skip
-                _, found = improve(attempt, np.array([True]), fine=iteration >= PATIENCE, crawl=0.0)
-                if len(found):
-                    moved, new = True, Point(problem, found[0], weight)
-                    after = float(attempt.after[0])
+                z, low, damping = _along(problem, at, step, weight, lam, better=better)
+                fine = iteration >= PATIENCE
+                if gained := low < (new.value if better else at.value) - floor:
+                    moved, new, after = True, Point(problem, z, weight), damping
+                if not better and (not gained or (fine and at.value - low < -slope)):
+                    attempt = Attempt(
+                        problem, weight, None, at.state(),
+                        Step(step[None], np.array([slope]), np.array([convex])),
+                        *(np.array([x]) for x in (new.value, lam, after, better, floor)),
+                    )  # fmt: skip
+                    _, found = improve(attempt, np.array([True]), fine=fine, crawl=0.0)
+                    if len(found):
+                        moved, new = True, Point(problem, found[0], weight)
+                        after = float(attempt.after[0])
             if moved:
                 at = new
                 if trails is not None and (end := trails.meet(at)) is not None:
@@ -312,6 +317,22 @@ def _solve(at: Point, matrix: Floats, rhs: Floats, free: list[int]) -> tuple[Flo
     size = np.abs(values)
     size = np.maximum(size, 1e-10 * size.max() + TINY)
     return unit * (vectors @ (((unit * rhs) @ vectors) / size)), bool(values[0] > RIDGE)
+
+
+def _along(
+    problem: Problem, at: Point, step: Floats, weight: Floats, lam: float, *, better: bool
+) -> tuple[Floats, float, float]:
+    """Return what :func:`.detour.improve` first looks at: the best of other lengths of a step.
+
+    With its objective, and the damping to go on with.
+    """
+    lengths = LONGER if better else SHORTER
+    points = np.clip(at.z + lengths[:, None] * step, problem.lower, problem.upper)
+    value = values(problem, points, weight)
+    value[np.isnan(value)] = np.inf
+    best = int(value.argmin())
+    damping = _next(lam, better=True) if better else min(max(3.0 * lam, 0.1), max(1.0, lam))
+    return points[best], float(value[best]), damping
 
 
 def _is_within(share: float, step: Floats, z: Floats) -> bool:

@@ -239,11 +239,13 @@ def _units(law: Law, table: RunTable) -> Iterator[FitWarning]:
 def _copies(table: RunTable) -> Iterator[FitWarning]:
     if len(table) > _MOST_COMPARED:
         return
-    by_loss = np.argsort(table.L, kind="stable")
-    equal = np.diff(table.L[by_loss]) == 0
+    # Few runs are equal in these three, and only they can be equal in all.
+    three = np.stack([table.D, table.N, table.L])
+    order = np.lexsort(three)
+    equal = (np.diff(three[:, order]) == 0).all(axis=0)
     if not equal.any():
         return
-    rows = np.union1d(by_loss[1:][equal], by_loss[:-1][equal])
+    rows = np.sort(order[np.append(equal, False) | np.append(False, equal)])
     keys = ("N", "D", "C", "budget", "lr", "unique_tokens", "loss")
     cells = np.nan_to_num(np.stack([table.column(key)[rows].astype(float) for key in keys]))
     order = np.lexsort(cells)

@@ -11,8 +11,8 @@ from .boxed_step import State, Step, damped_step, into_box
 from .objective import Floats
 from .problem import Problem, project, trust_at, values
 
-_SHORTER = np.array([0.5, 0.2, 0.06, 0.01])
-_LONGER = np.array([3.0, 10.0, 30.0, 100.0])
+SHORTER = np.array([0.5, 0.2, 0.06, 0.01])
+LONGER = np.array([3.0, 10.0, 30.0, 100.0])
 _DAMPINGS = np.array([0.0, 0.1, 1.0])
 _LENGTHS = np.array([1.0, 0.3, 0.05])
 _ALL_DAMPINGS = np.array([0.0, 0.01, 0.1, 1.0, 1.0 + 1e-6, 1.0 + 1e-3])
@@ -110,7 +110,7 @@ def _along(attempt: Attempt, at: NDArray[np.intp]) -> tuple[Floats, Floats, Floa
     """
     z, step = attempt.state.z[at], attempt.move.step[at]
     lam, better = attempt.lam[at], attempt.better[at]
-    lengths = np.where(better[:, None], _LONGER, _SHORTER)
+    lengths = np.where(better[:, None], LONGER, SHORTER)
     points = into_box(attempt.problem, z[:, None] + lengths[:, :, None] * step[:, None])
     best, low, _ = _lowest(attempt.problem, points, _rows(attempt.weight, at))
     return best, low, np.where(better, relax(lam), np.clip(3.0 * lam, 0.1, np.maximum(1.0, lam)))

@@ -118,6 +118,13 @@ class PowerSumSurface(Surface):
         """∂²L/∂A'∂α = -x e^(-αx), ∂²L/∂α² = A' x² e^(-αx); all others are zero."""
         k, first = len(self.x), int(self.constant)
         out = np.zeros((len(theta), theta.shape[1], theta.shape[1]))
+        if len(theta) == 1:  # fewer calls, as plain numbers
+            moments = ((jacobian[0, first : first + k] * weight[0])[:, None] @ self.powers).tolist()
+            for i, ((cross, own),) in enumerate(moments):
+                a, b = first + i, first + k + i
+                out[0, a, b] = out[0, b, a] = -cross
+                out[0, b, b] = theta[0, a] * own
+            return out
         for i in range(k):
             a, b = first + i, first + k + i
             moments = (weight * jacobian[:, a]) @ self.powers[i]
