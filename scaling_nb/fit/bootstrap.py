@@ -124,6 +124,7 @@ def refit(problem: Problem, starts: Floats, weight: Floats) -> tuple[Floats, Flo
             damping=_DAMPING,
             tolerance=_TOLERANCE,
             max_iterations=_MAX_ITERATIONS,
+            known=best,
         )
         if best is None:
             best = solution

@@ -17,9 +17,12 @@ from .detour import LONGER, SHORTER, SLIGHT, Attempt, improve, relax, stiffen
 from .newton import (
     LEVEL,
     MAX_ITERATIONS,
+    NEAR,
+    NEARLY_AS_LOW,
     PATIENCE,
     PERFECT,
     POLISH,
+    SAME,
     SMALL,
     STUCK,
     TINY,
@@ -33,13 +36,9 @@ from .problem import Problem, values
 
 _MOST_RUNS = 12_000
 """Runs above which the numbers cost more than the calls."""
-_NEAR = 0.03
-"""Distance to a minimum, over its size, within which a start is taken to lead there: with three
-times as much some minima that lie side by side on few runs are missed."""
 _CLOSE = 0.01
-"""The same to where an earlier start passed: with twice as much some second minima are missed."""
-_NEARLY_AS_LOW = 1.01
-_SAME = 1e-9
+"""As :data:`.newton.NEAR`, to where an earlier start passed: with twice as much some second minima
+are missed."""
 
 
 class Box(NamedTuple):
@@ -181,12 +180,12 @@ class Trails:
         path, self._path = self._path, []
         if converged:
             self._trodden += [(z, value, _CLOSE, end) for z, value in path]
-            self._trodden.append((end.z, end.value, _NEAR, end))
+            self._trodden.append((end.z, end.value, NEAR, end))
             z, value, reach, self._leads_to = zip(*self._trodden, strict=True)
             self._places = np.array(z)
             self._within = np.array(reach)[:, None] * (np.abs(self._places) + 1e-3)
-            self._as_low = _NEARLY_AS_LOW * np.array(value)
-            self._floor = (1.0 - _SAME) * np.array([at.value for at in self._leads_to])
+            self._as_low = NEARLY_AS_LOW * np.array(value)
+            self._floor = (1.0 - SAME) * np.array([at.value for at in self._leads_to])
         if end in self.ends:
             return False
         self.ends.append(end)

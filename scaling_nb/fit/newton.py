@@ -31,6 +31,11 @@ STUCK = 1e8
 PERFECT = 1e-26
 """Objective, over that of residuals as large as the losses, that is rounding."""
 POLISH = 3
+NEAR = 0.03
+"""Distance to a minimum, over its size, within which a start is taken to lead there: with three
+times as much some minima that lie side by side on few runs are missed."""
+NEARLY_AS_LOW = 1.01
+SAME = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +68,7 @@ def minimise(
     tolerance: float = 1e-12,
     frozen: NDArray[np.bool_] | None = None,
     max_iterations: int = MAX_ITERATIONS,
+    known: Solution | None = None,
 ) -> Solution:
     """Refine every start of a batch to a local minimum in the box.
 
@@ -77,6 +83,8 @@ def minimise(
         Coordinates that stay where they start, as in a profile.
     tolerance : float
         A fit ends after the step whose predicted decrease is below this share of its value.
+    known : Solution or None
+        Where each member ended from another start: it is given up as soon as it comes near.
     """
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
         state = state_at(problem, into_box(problem, start), weight)
@@ -86,6 +94,7 @@ def minimise(
         # What follows is of the members that have not ended.
         live, w, size = np.arange(batch), weight, size_of(problem, weight)
         lam, polish = np.full(batch, damping), np.zeros(batch, dtype=int)
+        ends = None if known is None else (known.z, known.value)
         for iteration in range(max_iterations if q else 0):
             move = damped_step(problem, state, lam, frozen)
             new = state_at(problem, into_box(problem, state.z + move.step), w)
@@ -117,6 +126,8 @@ def minimise(
             exact = state.value <= PERFECT * size
             polish += exact
             ended |= polish > POLISH
+            if ends is not None:
+                ended |= _is_near(state, *ends)
             if not ended.any():
                 continue
             good[live] = ended & ~stuck
@@ -130,8 +141,17 @@ def minimise(
             live, state, lam, polish = live[rest], state.take(rest), lam[rest], polish[rest]
             if weight.ndim == 2:
                 w, size = w[rest], size[rest]
+            if ends is not None:
+                ends = ends[0][rest], ends[1][rest]
         end.put(live, state)
     return Solution(*end, good)
+
+
+def _is_near(state: State, z: Floats, value: Floats) -> NDArray[np.bool_]:
+    """Return which members are near a minimum of theirs, and not lower: they lead there."""
+    near = (np.abs(state.z - z) <= NEAR * (np.abs(z) + 1e-3)).all(axis=1)
+    low, high = (1.0 - SAME) * value, NEARLY_AS_LOW * value
+    return np.asarray(near & (low <= state.value) & (state.value <= high))
 
 
 def size_of(problem: Problem, weight: Floats) -> Any:

@@ -122,3 +122,18 @@ def test_shared_and_fixed_parameters_leave_fewer_coordinates():
     theta = made.theta(minimise(made, start, weight).z)
     assert np.all(theta[:, 0] == 1.7)
     np.testing.assert_array_equal(theta[:, 3], theta[:, 4])
+
+
+def test_a_member_that_comes_near_its_known_minimum_is_given_up_there():
+    made, starts, weight = problem("mse")
+    weights = np.stack([weight, weight])
+    best = minimise(made, starts[[0, 0]], weights)
+    far = np.stack([best.z[0] * 1.02, best.z[1] * 1.02])
+    only_first = replace(best, z=np.stack([best.z[0], best.z[1] * 10.0]))
+    again = minimise(made, far, weights, known=only_first)
+    assert again.converged.all()
+    assert again.value[1] == pytest.approx(best.value[1], rel=1e-9)
+    assert best.value[0] < again.value[0] <= 1.01 * best.value[0]
+    # What lies lower than the known minimum does not lead there.
+    higher = replace(best, value=1.005 * best.value)
+    assert minimise(made, far, weights, known=higher).value == pytest.approx(best.value, rel=1e-6)
