@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..laws.base import Constraints, Surface
-from ..laws.least_squares import non_negative
+from ..laws.least_squares import non_negative, solve_closed
 from .objective import Floats, Objective
 
 _CHUNK = 12_000
@@ -258,8 +258,9 @@ def coefficients_of(kept: NDArray[np.bool_], gram: Floats, moment: Floats) -> Fl
     One that would be negative is zero as well, which is then no longer the least.
     """
     unit = kept / np.sqrt(np.maximum(np.einsum("spp->sp", gram), 1e-300))
-    gram = gram * unit[:, :, None] * unit[:, None, :]
+    along = np.ascontiguousarray(np.moveaxis(gram * (unit[:, :, None] * unit[:, None, :]), 0, -1))
     # What is left out stands alone; the rest is kept from being singular.
-    np.einsum("spp->sp", gram)[...] += np.where(kept, 1e-13, 1.0)
-    found = np.linalg.solve(gram, (moment * unit)[:, :, None])[:, :, 0] * unit
-    return np.asarray(np.maximum(found, 0.0))
+    np.einsum("pps->ps", along)[...] += np.where(kept, 1e-13, 1.0).T
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        found = solve_closed(along, (moment * unit).T, range(len(along)))
+    return np.asarray(np.maximum(np.stack(found, axis=1) * unit, 0.0))

@@ -72,19 +72,19 @@ def non_negative(gram: Any, moment: Any, held: Sequence[float | None]) -> NonNeg
     solutions: list[list[Floats]] = [[]]
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         for gain, these in zip(gains[1:], chosen[1:], strict=True):
-            solution = _normal_equations(gram, reduced, these)
+            solution = solve_closed(gram, reduced, these)
             solutions.append(solution)
             fall = reduced[these[0]] * solution[0]
             ok = solution[0] >= 0  # a singular case has no finite solution
             for i, c in zip(these[1:], solution[1:], strict=True):
                 fall = fall + reduced[i] * c
                 ok = ok & (c >= 0)
-            np.copyto(gain, fall, where=ok)
+            gain[...] = np.where(ok, fall, 0.0)
     resting = np.array([value or 0.0 for value in held])
     return NonNegative(base - gains.max(axis=0), gains, chosen, solutions, resting)
 
 
-def _normal_equations(gram: Any, moment: Any, chosen: Sequence[int]) -> list[Floats]:
+def solve_closed(gram: Any, moment: Any, chosen: Sequence[int]) -> list[Floats]:
     """Solve for one to three coefficients in closed form: the first of three is eliminated."""
     if len(chosen) == 1:
         (i,) = chosen
