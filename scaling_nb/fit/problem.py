@@ -260,7 +260,7 @@ def coefficients_of(kept: NDArray[np.bool_], gram: Floats, moment: Floats) -> Fl
     unit = kept / np.sqrt(np.maximum(np.einsum("spp->sp", gram), 1e-300))
     along = np.ascontiguousarray(np.moveaxis(gram * (unit[:, :, None] * unit[:, None, :]), 0, -1))
     # What is left out stands alone; the rest is kept from being singular.
-    np.einsum("pps->ps", along)[...] += np.where(kept, 1e-13, 1.0).T
+    np.einsum("pps->ps", along)[...] += np.where(kept, 1e-9, 1.0).T
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         found = solve_closed(along, (moment * unit).T, range(len(along)))
     return np.asarray(np.maximum(np.stack(found, axis=1) * unit, 0.0))
