@@ -192,7 +192,8 @@ def _countings(table: RunTable) -> Iterator[tuple[str, RunTable]]:
     """Yield the table as it is, then under each other convention that every run records."""
     recorded = {c: table.column(f"n_{c}") for c in CONVENTIONS}
     same = [c for c, n in recorded.items() if np.array_equal(n, table.N)]
-    told = {str(c) for c in table.columns.get("convention", ())} - {"", "nan", "None"}
+    names = table.column("convention") if "convention" in table.columns else ()
+    told = {str(name) for name in names} - {"", "nan", "None"}
     named = "mixed" if len(told) > 1 else next(iter(told), "given")
     yield (same[0] if same else named), table
     seen = [table.N]

@@ -23,6 +23,8 @@ COLLINEAR = 0.05
 FEWEST_GROUPS = 5
 """Groups below which resampling them says nothing."""
 _TOO_SMALL = 1000.0
+_LEAST_LOSS = 1e-9
+_MOST_LOSS = 1e12
 _MOST_COMPARED = 20_000
 _COPIED_SHARE = 0.05
 """Below it, equal losses may be seeds whose losses were rounded."""
@@ -41,7 +43,8 @@ def require_enough(law: Law, table: RunTable, constraints: Constraints) -> None:
     TooFewRunsError
         With what to add.
     FitError
-        If a held or shared parameter is not the law's, or out of its bounds.
+        If a held or shared parameter is not the law's, or out of its bounds, or losses are in a
+        unit in which they cannot be told apart.
     """
     known = {p.name: p for p in law.parameters}
     if unknown := [n for n in (*constraints.fixed, *constraints.shared) if n not in known]:
@@ -61,6 +64,12 @@ def require_enough(law: Law, table: RunTable, constraints: Constraints) -> None:
                 f"fixed {name} = {value}, but it must lie between {known[name].low:g} and "
                 f"{known[name].high:g}."
             )
+    low, high = float(table.L.min()), float(table.L.max())
+    if high < _LEAST_LOSS or low > _MOST_LOSS:
+        raise FitError(
+            f"the losses are {low:.3g} to {high:.3g}, where differences are lost in rounding. Give "
+            f"them {10.0 ** -np.floor(np.log10(high)):.0e} times as large; E, A and B are then too."
+        )
     n_free = len(law.parameters) - len(constraints.fixed) - max(0, len(constraints.shared) - 1)
     if len(table) < max(n_free, 1):
         raise TooFewRunsError(

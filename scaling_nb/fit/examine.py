@@ -69,7 +69,7 @@ def examine(
     counted = optimum.weight > 0
     sample, share, on_bound = _sample(optimum, drawn, predicted, at_bound)
     columns = dict(zip(law.param_names, sample.T, strict=True)) if len(sample) else None
-    split = None if columns is None or not two else columns
+    split = columns if two else None
     evidence = Evidence(
         n_runs=int(counted.sum()),
         n_free=len(best),

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 _RIVALS = 1.5
+_MOST_WEIGHT = 1e15
 
 
 def fit_law(
@@ -202,6 +203,11 @@ def _weights(n: int, weights: ArrayLike | None, variances: ArrayLike | None) -> 
             inverse = 1.0 / values
             values = inverse / inverse.mean()
         weight = weight * values
+    if weight.max() > _MOST_WEIGHT * weight[weight > 0].min():
+        raise FitError(
+            f"weights span a factor of {weight.max() / weight[weight > 0].min():.1g}, so that the "
+            "runs of the smallest count for nothing. Give them 0, or smaller differences."
+        )
     return weight
 
 

@@ -104,14 +104,15 @@ class KaplanLaw(NumericLaw):
         surface = chinchilla.surface(inputs)
         for alpha_d in np.geomspace(0.03, 0.8, 12):
             power = (loss / loss.max()) ** (1.0 / alpha_d)
-            slope = (power / (alpha_d * loss)) ** -2
+            with np.errstate(divide="ignore", over="ignore"):
+                slope = (power / (alpha_d * loss)) ** -2
+            if not np.isfinite(slope).all():
+                continue  # losses so unlike that their powers vanish
             theta = surface.starts(
                 power,
                 weight * slope,
                 type(FREE)(fixed={"E": 0.0, "beta": 1.0}),
             )
-            if not len(theta):
-                continue  # losses so unlike that their powers vanish
             _, a, b, ratio, _ = surface.to_params(theta)[0]
             if a > 0 and b > 0:
                 scale = np.log(loss.max()) / alpha_d

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from scaling_nb import ChinchillaLaw, DataConstrainedLaw, PowerLaw, RunTable, fit_law
-from scaling_nb.errors import TooFewRunsError
+from scaling_nb.errors import FitError, TooFewRunsError
 from scaling_nb.fit.design import check_design, is_collinear
 
 LAW = ChinchillaLaw()
@@ -200,3 +200,18 @@ def test_a_law_of_compute_alone_is_told_that_slices_are_no_frontier():
 def test_conventions_by_name_are_parted_and_not_converted():
     table = runs(convention=["total"] * 10 + ["non_embedding"] * 11)
     assert "runs.where(convention=['non_embedding'])" in codes(table)["mixed_conventions"]
+
+
+@pytest.mark.filterwarnings("ignore::scaling_nb.errors.ScalingWarning")
+@pytest.mark.parametrize("scale", [1e-13, 1e13])
+def test_losses_in_a_unit_beyond_rounding_are_refused_with_the_factor(scale):
+    frame = runs().to_frame()
+    with pytest.raises(FitError, match="times as large"):
+        fit_law(frame.assign(loss=frame["loss"] * scale))
+    near = fit_law(frame.assign(loss=frame["loss"] * 1e-8), bootstrap=0)
+    assert near.params["alpha"] == pytest.approx(TRUE["alpha"], rel=1e-6)
+
+
+def test_only_exponents_are_shared():
+    with pytest.raises(FitError, match="A, B cannot share its value"):
+        fit_law(runs(), shared=("A", "B"), bootstrap=0)

@@ -247,6 +247,7 @@ def test_one_size_or_one_token_count_cannot_be_fitted(column):
         ({"delta": 0.0}, "positive"),
         ({"weights": [1.0]}, "one for each"),
         ({"weights": np.full(28, -1.0)}, "not negative"),
+        ({"weights": np.geomspace(1e-100, 1.0, 28)}, "count for nothing"),
         ({"variances": np.zeros(28)}, "not all zero"),
         ({"by": "moon"}, "'groups'"),
         ({"by": "groups"}, "two groups"),
@@ -285,3 +286,13 @@ def test_a_curve_needs_as_many_values_as_parameters():
     base = runs()
     with pytest.raises(TooFewRunsError, match="distinct values of C"):
         fit_law(base.where(C=(None, 2e19)), PowerLaw("C"))
+
+
+def test_kaplans_law_survives_a_loss_of_a_million():
+    rng = np.random.default_rng(0)
+    n, d = 10 ** rng.uniform(6, 9, 40), 10 ** rng.uniform(8, 11, 40)
+    true = {"N_c": 8.8e13, "D_c": 5.4e13, "alpha_N": 0.076, "alpha_D": 0.095}
+    loss = KaplanLaw().predict(true, n, d)
+    loss[3] = 1e6
+    fit = fit_law(pd.DataFrame({"N": n, "D": d, "loss": loss}), KaplanLaw(), bootstrap=0)
+    assert fit.params["alpha_N"] == pytest.approx(0.076, rel=0.01)
