@@ -138,6 +138,20 @@ class Point:
         return State(*(np.array(part)[None] for part in parts))
 
 
+class Tried(NamedTuple):
+    """A step from a place, and what came of it: as :class:`.detour.Attempt`, of one."""
+
+    at: Point
+    step: Floats
+    slope: float
+    convex: bool
+    lam: float
+    new: Point
+    after: float
+    better: bool
+    floor: float
+
+
 class Trails:
     """Where the starts of one fit passed, and where that led: who comes by ends there as well.
 
@@ -247,20 +261,10 @@ def descend(
             after = _next(lam, better=better)
             moved, stuck, ended = better, False, better and convex and (small or flat)
             if not ((better and convex) or small):
-                z, low, damping = _along(problem, at, step, weight, lam, better=better)
-                fine = iteration >= PATIENCE
-                if gained := low < (new.value if better else at.value) - floor:
-                    moved, new, after = True, Point(problem, z, weight), damping
-                if not better and (not gained or (fine and at.value - low < -slope)):
-                    attempt = Attempt(
-                        problem, weight, None, at.state(),
-                        Step(step[None], np.array([slope]), np.array([convex])),
-                        *(np.array([x]) for x in (new.value, lam, after, better, floor)),
-                    )  # fmt: skip
-                    _, found = improve(attempt, np.array([True]), fine=fine, crawl=0.0)
-                    if len(found):
-                        moved, new = True, Point(problem, found[0], weight)
-                        after = float(attempt.after[0])
+                tried = Tried(at, step, slope, convex, lam, new, after, better, floor)
+                further = _further(problem, tried, weight, fine=iteration >= PATIENCE)
+                if further is not None:
+                    moved, (new, after) = True, further
             if moved:
                 at = new
                 if trails is not None and (end := trails.meet(at)) is not None:
@@ -318,20 +322,37 @@ def _solve(at: Point, matrix: Floats, rhs: Floats, free: list[int]) -> tuple[Flo
     return unit * (vectors @ (((unit * rhs) @ vectors) / size)), bool(values[0] > RIDGE)
 
 
-def _along(
-    problem: Problem, at: Point, step: Floats, weight: Floats, lam: float, *, better: bool
-) -> tuple[Floats, float, float]:
-    """Return what :func:`.detour.improve` first looks at: the best of other lengths of a step.
+def _further(
+    problem: Problem, tried: Tried, weight: Floats, *, fine: bool
+) -> tuple[Point, float] | None:
+    """Look elsewhere as :func:`.detour.improve` does; return something lower and its damping."""
+    at, better, slope = tried.at, tried.better, tried.slope
+    z, low, damping = _along(problem, tried, weight)
+    found = None
+    if low < (tried.new.value if better else at.value) - tried.floor:
+        found = Point(problem, z, weight), damping
+    if better or (found is not None and not (fine and at.value - low < -slope)):
+        return found
+    attempt = Attempt(
+        problem, weight, None, at.state(),
+        Step(tried.step[None], np.array([slope]), np.array([tried.convex])),
+        *(np.array([x]) for x in (tried.new.value, tried.lam, tried.after, better, tried.floor)),
+    )  # fmt: skip
+    _, lower = improve(attempt, np.array([True]), fine=fine, crawl=0.0)
+    return (Point(problem, lower[0], weight), float(attempt.after[0])) if len(lower) else found
 
-    With its objective, and the damping to go on with.
-    """
-    lengths = LONGER if better else SHORTER
-    points = np.clip(at.z + lengths[:, None] * step, problem.lower, problem.upper)
+
+def _along(problem: Problem, tried: Tried, weight: Floats) -> tuple[Floats, float, float]:
+    """Return the best of other lengths of a step, its objective, and the damping to go on with."""
+    lam = tried.lam
+    lengths = LONGER if tried.better else SHORTER
+    points = tried.at.z + lengths[:, None] * tried.step
+    points = np.clip(points, problem.lower, problem.upper)
     value = values(problem, points, weight)
     value[np.isnan(value)] = np.inf
     best = int(value.argmin())
-    damping = _next(lam, better=True) if better else min(max(3.0 * lam, 0.1), max(1.0, lam))
-    return points[best], float(value[best]), damping
+    after = _next(lam, better=True) if tried.better else min(max(3.0 * lam, 0.1), max(1.0, lam))
+    return points[best], float(value[best]), after
 
 
 def _is_within(share: float, step: Floats, z: Floats) -> bool:
