@@ -49,7 +49,9 @@ def test_the_panel_is_shown_and_leaves_a_result_that_needs_no_kernel(executed):
 
 def test_the_same_in_python_draws_and_answers_with_an_interval(executed):
     assert len(outputs(executed, "application/vnd.plotly.v1+json")) == 1
-    assert "n_params" in outputs(executed, "text/plain")[-1]
+    answer = outputs(executed, "text/plain")[-1]
+    assert "parameters N" in answer
+    assert "(90 %: " in answer
 
 
 def test_the_kernel_is_free_while_it_trains(executed):
