@@ -18,6 +18,9 @@ Floats = NDArray[np.float64]
 
 _REMOVED = (1, 2, 5)
 _LARGE_SHIFT = 3.0
+_OF_CHANCE = 6.5
+"""Times k/√n: standard errors that the worst k of n runs move an exponent, by chance alone, in all
+but a few tables of a known law."""
 _SMALL_MOVE = 0.02
 
 
@@ -137,7 +140,10 @@ def _furthest(push: Floats, weight: Floats, k: int) -> NDArray[np.intp]:
 def describe_drivers(drivers: Sequence[Drivers], ids: Sequence[str]) -> Iterator[FitWarning]:
     """Yield one warning for each exponent that a few runs move far."""
     for item in drivers:
-        if item.shift < _LARGE_SHIFT or abs(item.after - item.before) < _SMALL_MOVE:
+        by_chance = _OF_CHANCE * len(item.rows) / np.sqrt(len(ids))
+        if item.shift < max(_LARGE_SHIFT, by_chance):
+            continue
+        if abs(item.after - item.before) < _SMALL_MOVE:
             continue
         who = tuple(ids[i] for i in item.rows)
         n = "1 run moves" if len(who) == 1 else f"{len(who)} runs move"
