@@ -64,8 +64,10 @@ class WorkerProcess:
             start_new_session=True,
         )
         assert self.process.stdin is not None
-        self.process.stdin.write(key.hex().encode() + b"\n")
-        self.process.stdin.close()
+        # One that has died already takes no key; `connect` says what it printed.
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.write(key.hex().encode() + b"\n")
+            self.process.stdin.close()
         self._connection: Connection | None = None
 
     def connect(self) -> None:

@@ -30,7 +30,8 @@ def feed():
         k += 1
         for i in range(6):
             chart.append(f"r{i}", [10.0 * k], [3 + 2 / k + 0.1 * i])
-threading.Thread(target=feed, daemon=True).start()
+feeder = threading.Thread(target=feed, daemon=True)
+feeder.start()
 chart
 """
 PLOT = "document.querySelector('.snb-chart .js-plotly-plot')"
@@ -80,7 +81,7 @@ def test_a_stream_grows_at_its_ends_and_its_axes_follow(lab):
     wait(lab, f"() => {PLOT}.layout.yaxis.type === 'log' && {said}")
     assert lab.page.evaluate(f"() => {PLOT}.layout.yaxis.range[1]") < 4
     # In the end Plotly has drawn all, to be hovered, and the room is given back.
-    lab.python("quiet.set(); shared_ticker().settle(); chart.publish()")
+    lab.python("quiet.set(); feeder.join(); shared_ticker().settle(); chart.publish()")
     last = float(lab.python("print(chart.points['r0'][0, -1])"))
     wait(lab, f"(last) => {PLOT}.data[1].x.at(-1) === last", last)
     wait(lab, f"(last) => {PLOT}.layout.xaxis.range[1] < 1.05 * last", last)

@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import os
 import signal
+import subprocess
 import threading
 
 import numpy as np
@@ -215,6 +216,20 @@ def test_a_recipe_that_cannot_travel_fails_the_sweep_with_the_remedy(tokens, tmp
 
 def test_a_worker_that_cannot_start_says_what_it_printed(monkeypatch):
     monkeypatch.setattr("scaling_nb.executors.pool._WORKER", "raise ImportError('no torch')")
+    worker = WorkerProcess()
+    with pytest.raises(SweepError, match="did not start: exit status 1, ImportError: no torch"):
+        worker.connect()
+    worker.stop()
+
+
+def test_a_worker_that_dies_before_it_has_its_key_says_what_it_printed(monkeypatch):
+    class Late(subprocess.Popen):
+        def __init__(self, *args, **options):
+            super().__init__(*args, **options)
+            self.wait()
+
+    monkeypatch.setattr("scaling_nb.executors.pool._WORKER", "raise ImportError('no torch')")
+    monkeypatch.setattr("scaling_nb.executors.pool.subprocess.Popen", Late)
     worker = WorkerProcess()
     with pytest.raises(SweepError, match="did not start: exit status 1, ImportError: no torch"):
         worker.connect()
