@@ -445,6 +445,8 @@ async function render({ model, el }) {
       clearTimeout(still);
       still = setTimeout(() => {
         growing = false;
+        // A message that is lost shows by the next one; the last has none.
+        if (!closed) model.send({ kind: "seen", seq: state.seq });
         redraw();
       }, STILL);
     }

@@ -317,6 +317,8 @@ class LiveChart(anywidget.AnyWidget):
         match content.get("kind"):
             case "hello":
                 shared_ticker().call(self.refresh)
+            case "seen" if content["seq"] != self._seq:
+                shared_ticker().call(self.refresh)
             case "plotly":
                 shared_ticker().call(lambda: self.send({"kind": "plotly"}, [packed_plotly()]))
             case "pick" if self._pick is not None:

@@ -102,6 +102,24 @@ def test_a_new_view_gets_the_whole_state_and_then_goes_on(rng, say, settle):
     assert np.array_equal(view.lines["a"][:2], chart.points["a"][:2])
 
 
+def test_a_view_that_missed_the_last_message_gets_the_whole_state(rng, say, settle):
+    chart = LiveChart("loss")
+    chart.add([trace("a")])
+    for x in (0, 1):
+        chart.append("a", [x], [1.0])
+        chart.publish()
+    last = chart.comm.sent[-1][0]["content"]["seq"]
+    chart.comm.sent.clear()
+    say(chart, kind="seen", seq=last)
+    settle()
+    assert not chart.comm.sent
+    say(chart, kind="seen", seq=last - 1)
+    settle()
+    view = View()
+    replay(chart, view)
+    assert np.array_equal(view.lines["a"][:2], chart.points["a"][:2])
+
+
 def test_an_update_of_a_hundred_traces_is_small_whatever_was_logged(rng):
     chart = LiveChart("loss")
     chart.add([trace(f"run{i:09d}") for i in range(100)])
