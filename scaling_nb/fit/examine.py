@@ -193,7 +193,9 @@ def _free(law: Law, optimum: Optimum, columns: Mapping[str, Floats]) -> dict[str
 
 def _floor_above(optimum: Optimum) -> tuple[float, int]:
     """Return an E that is held, and how many losses it leaves below it; NaN where it is free."""
-    held = optimum.constraints.fixed.get("E", np.nan)
+    held = optimum.constraints.fixed.get("E")
+    if held is None:
+        return np.nan, 0
     below = (optimum.problem.observed <= held) & (optimum.weight > 0)
     return float(held), int(below.sum())
 

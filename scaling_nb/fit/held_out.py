@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..errors import FitError
 from ..laws import Constraints, Law
 from ..records import RunTable
-from .design import require_enough
+from .enough import require_enough
 from .objective import Objective
 from .search import gather, solve
 

@@ -19,8 +19,8 @@ Floats = NDArray[np.float64]
 _REMOVED = (1, 2, 5)
 _LARGE_SHIFT = 3.0
 _OF_CHANCE = 6.5
-"""Times k/√n: standard errors that the worst k of n runs move an exponent, by chance alone, in all
-but a few tables of a known law."""
+"""Times k/√n: standard errors that the worst k of n runs move an exponent by chance alone, with
+squared residuals, in all but a few tables of a known law."""
 _SMALL_MOVE = 0.02
 
 

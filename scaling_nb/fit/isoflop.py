@@ -19,7 +19,7 @@ from ..errors import FitError, counted
 from ..plain_text import plain_text
 from ..records import RunTable
 from .allocation import Allocation, Scope
-from .design import usable
+from .enough import usable
 from .held_out import HeldOut
 from .isoflop_notes import (
     DOUBTS_OF_ANSWER,

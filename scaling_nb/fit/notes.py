@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+MOST_NAMED = 5
+
+
+def named(ids: Sequence[str]) -> str:
+    """Return the first few run ids, and how many there are besides."""
+    shown = ", ".join(map(str, ids[:MOST_NAMED]))
+    return shown if len(ids) <= MOST_NAMED else f"{shown} and {len(ids) - MOST_NAMED} more"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ from .allocate import percentile_interval
 from .allocation import Scope
 from .bootstrap import resample, resampling_groups
 from .compute import FlopModel, as_flops, learn_flops
-from .design import require_enough, usable
+from .enough import require_enough, usable
 from .examine import examine
 from .held_out import hold_out
 from .objective import DEFAULT_DELTA, Objective, ObjectiveName
@@ -185,6 +185,8 @@ def as_table(runs: RunTable | pd.DataFrame) -> RunTable:
 
 def _weights(n: int, weights: ArrayLike | None, variances: ArrayLike | None) -> Floats:
     weight = np.ones(n)
+    if weights is None and variances is None:
+        return weight
     for name, given in (("weights", weights), ("variances", variances)):
         if given is None:
             continue

@@ -178,7 +178,8 @@ class LawFit:
     ) -> tuple[Any, Any]:
         """Return the ends of the bootstrap interval of :meth:`predict`, at ``level``.
 
-        Of the law, not of a single run, which scatters about it. NaN without a bootstrap.
+        Of the law, not of a single run, which scatters about it. In the shape of the inputs and
+        the unit of the fit's losses; NaN without a bootstrap.
         """
         given = (None if x is None else np.asarray(x, float) for x in (N, D, C, unique_tokens))
         n, d, c, unique = given
@@ -188,8 +189,7 @@ class LawFit:
         columns = self.samples.T.reshape(*self.samples.T.shape, *(1,) * len(shape))
         params = dict(zip(self.law.param_names, columns, strict=True))
         loss = self.law.predict(params, n, d, C=c, unique_tokens=unique)
-        edges = [0.5 * (1 - self.level), 0.5 * (1 + self.level)]
-        low, high = np.quantile(loss, edges, axis=0)
+        low, high = np.quantile(loss, self._edges, axis=0)
         return low[()], high[()]
 
     def residuals(self) -> Floats:
@@ -303,11 +303,14 @@ class LawFit:
         """Return the bootstrap interval of :meth:`flops_to_reach`; inf where E exceeds `loss`."""
         columns = dict(zip(self.law.param_names, self.rows[1:].T, strict=True))
         compute = np.nan_to_num(self._least_compute(columns, loss), nan=np.inf)
-        edges = [0.5 * (1 - self.level), 0.5 * (1 + self.level)]
         if not len(compute):
             return np.nan, np.nan
-        low, high = np.quantile(compute, edges, method="nearest")
+        low, high = np.quantile(compute, self._edges, method="nearest")
         return float(low), float(high)
+
+    @property
+    def _edges(self) -> tuple[float, float]:
+        return 0.5 * (1 - self.level), 0.5 * (1 + self.level)
 
     def _least_compute(self, params: Mapping[str, Any], loss: float) -> Any:
         """Return the least compute that reaches `loss`; NaN where none does."""

@@ -68,7 +68,14 @@ class PowerLaw(Law):
         Parameters
         ----------
         params : mapping of str to float or ndarray
+            Scalars, or one for each of many parameter sets.
         loss : float or ndarray
+            In the unit of the fit's losses.
+
+        Returns
+        -------
+        float or ndarray
+            X in FLOP, parameters or tokens, as the law has it.
         """
         excess = loss - params["E"] if self.irreducible else loss
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):

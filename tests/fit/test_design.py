@@ -2,31 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
 import pytest
+from planned_runs import LAW, TRUE, runs
 
-from scaling_nb import ChinchillaLaw, DataConstrainedLaw, PowerLaw, RunTable, fit_law
-from scaling_nb.errors import FitError, TooFewRunsError
+from scaling_nb import DataConstrainedLaw, PowerLaw, RunTable, fit_law
 from scaling_nb.fit.design import check_design, is_collinear
-
-LAW = ChinchillaLaw()
-TRUE = {"E": 1.7, "A": 400.0, "B": 1500.0, "alpha": 0.34, "beta": 0.37}
-
-
-def runs(shift: float = 0.0, budgets=(1e18, 1e19, 1e20), **more) -> RunTable:
-    sizes, tokens, planned = [], [], []
-    for budget in budgets:
-        best = np.sqrt(budget / 6 / 12)
-        n = best * np.exp(np.linspace(-1.5, 1.5, 7) + shift)
-        sizes.append(n)
-        tokens.append(budget / 6 / n)
-        planned.append(np.full(7, budget))
-    n, d = np.concatenate(sizes), np.concatenate(tokens)
-    columns = {"N": n, "D": d, "loss": LAW.predict(TRUE, n, d), "budget": np.concatenate(planned)}
-    return RunTable.from_frame(pd.DataFrame({**columns, **more}))
 
 
 def codes(table: RunTable, law=LAW) -> dict[str, str]:
@@ -125,57 +107,10 @@ def test_a_fixed_ratio_of_tokens_to_parameters_is_never_converged():
     assert "other D/N" in note.remedy
 
 
-def test_runs_without_a_loss_are_left_out_by_name():
-    rows = list(runs())
-    rows[4] = replace(rows[4], loss=float("nan"), status="diverged")
-    table = RunTable.from_runs(rows)
-    fit = fit_law(table, bootstrap=0)
-    assert fit.n_runs == 20
-    (note,) = [w for w in fit.warnings if w.code == "left_out"]
-    assert note.run_ids == (rows[4].run_id,)
-    assert rows[4].run_id in fit.runs.exclusions
-
-
 def test_three_trunks_are_too_few_to_resample():
     told = codes(runs(group=[f"trunk-{i % 3}" for i in range(21)]))["few_groups"]
     assert "3 groups" in told
     assert "few_groups" not in codes(runs(group=[f"trunk-{i % 7}" for i in range(21)]))
-
-
-def test_the_worth_of_repeats_needs_repeats():
-    with pytest.raises(TooFewRunsError, match="no run repeats its data.*unique_tokens"):
-        fit_law(runs(), DataConstrainedLaw(), bootstrap=0)
-    held = fit_law(runs(), DataConstrainedLaw(), bootstrap=0,
-                   fixed={"R_D_star": 15.4, "R_N_star": 5.3})  # fmt: skip
-    assert held.params["R_D_star"] == pytest.approx(15.4)
-
-
-def test_one_budget_is_refused_by_plan_or_by_count():
-    n = np.geomspace(1e8, 4e9, 12)
-    d = 1e20 / 6 / n * (n / 6e8) ** 0.4
-    one = pd.DataFrame({"N": n, "D": d, "loss": LAW.predict(TRUE, n, d)})
-    assert np.ptp(np.log(n * d)) > np.log(3)
-    for column in ("C", "budget"):
-        for bootstrap in (0, 100):
-            with pytest.raises(TooFewRunsError, match=rf"one compute budget \({column}"):
-                fit_law(one.assign(**{column: 1e20}), bootstrap=bootstrap)
-    assert fit_law(one.assign(C=6 * n * d), bootstrap=0).n_runs == 12
-
-
-def test_only_runs_with_weight_count():
-    table = runs()
-    weights = np.zeros(len(table))
-    weights[[0, 5, 9, 13, 20]] = 1.0
-    fit = fit_law(table, weights=weights, bootstrap=50)
-    assert fit.n_runs == 5
-    assert fit.status == "not_identified"
-    assert "no_spare_runs" in {w.code for w in fit.warnings}
-    weights[0] = 0.0
-    with pytest.raises(TooFewRunsError, match="only 4 runs count"):
-        fit_law(table, weights=weights, bootstrap=0)
-    on_a_line = np.isin(np.arange(21), [3, 10, 17]).astype(float)
-    with pytest.raises(TooFewRunsError):
-        fit_law(table, weights=on_a_line, bootstrap=0)
 
 
 def test_counted_flops_silence_the_remedy_that_asks_for_them():
@@ -200,18 +135,3 @@ def test_a_law_of_compute_alone_is_told_that_slices_are_no_frontier():
 def test_conventions_by_name_are_parted_and_not_converted():
     table = runs(convention=["total"] * 10 + ["non_embedding"] * 11)
     assert "runs.where(convention=['non_embedding'])" in codes(table)["mixed_conventions"]
-
-
-@pytest.mark.filterwarnings("ignore::scaling_nb.errors.ScalingWarning")
-@pytest.mark.parametrize("scale", [1e-13, 1e13])
-def test_losses_in_a_unit_beyond_rounding_are_refused_with_the_factor(scale):
-    frame = runs().to_frame()
-    with pytest.raises(FitError, match="times as large"):
-        fit_law(frame.assign(loss=frame["loss"] * scale))
-    near = fit_law(frame.assign(loss=frame["loss"] * 1e-8), bootstrap=0)
-    assert near.params["alpha"] == pytest.approx(TRUE["alpha"], rel=1e-6)
-
-
-def test_only_exponents_are_shared():
-    with pytest.raises(FitError, match="A, B cannot share its value"):
-        fit_law(runs(), shared=("A", "B"), bootstrap=0)
